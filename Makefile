@@ -1,0 +1,42 @@
+# Every target sets itself up: the first one creates .venv from constraints.txt, later ones reuse it.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:  ## list these targets
+	@echo 'make <target> [ARGS="--flag value ..."]    trainers run on any task of recipes/tasks'
+	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  \1\t\2/' | expand -t 20
+
+grpo-%: $(INSTALLED)  ## train with GRPO: make grpo-gsm8k, make grpo-word_problems
+	@$(RUN) -m recipes.grpo --task $* $(ARGS)
+
+test: $(INSTALLED)  ## lint, then run every test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest $(ARGS)
+
+starter: $(INSTALLED)  ## rebuild the bundled starter model from nothing (CPU, under 10 minutes)
+	$(RUN) -m recipes.starter.build $(ARGS)
+
+bench-overhead: $(INSTALLED)  ## step time of the recipe against a bare GRPOTrainer, side by side
+	$(RUN) benchmarks/step_overhead.py $(ARGS)
+
+setup: $(INSTALLED)  ## only create .venv and install
+
+clean:  ## delete .venv and caches; runs/ stays
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$($(PYTHON) --version) is too old; name a newer one: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@echo "Setting up .venv (once; a few minutes, mostly torch)"
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+.PHONY: help test starter bench-overhead setup clean

@@ -1,0 +1,39 @@
+"""A user's mistake is one sentence and exit code 2, never a traceback."""
+
+import functools
+import sys
+
+
+class InputError(Exception):
+    """Something the user gave is wrong; the message is one sentence that names it and the fix."""
+
+
+OUT_OF_MEMORY = """\
+The GPU ran out of memory. Lower these flags, in this order, and run the same command again:
+  1. --per_device_train_batch_size  (halve it and double --gradient_accumulation_steps: slower, same result)
+  2. --max_completion_length        (shorter thoughts)
+  3. --generation_batch_size        (fewer completions at a time; a multiple of the batch size)
+Or take a smaller model with --model_name_or_path."""
+
+
+def exit_kindly(main):
+    """Decorate a script's `main`: input errors exit with 2, Ctrl-C with 130, out of memory with 1 and advice."""
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("\nStopped. What was saved is kept: run the same command to go on.", file=sys.stderr)
+            sys.exit(130)
+        except RuntimeError as error:
+            # By name, so that a script can be decorated without importing torch first.
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
+            print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
+            sys.exit(1)
+
+    return wrapped

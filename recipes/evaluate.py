@@ -1,0 +1,88 @@
+"""Held-out accuracy, counted by the same reward functions that train the model."""
+
+import math
+
+import torch
+from trl.models.utils import unwrap_model_for_generation
+
+from recipes.run import Run
+from recipes.sample import sample
+from recipes.tasks import Task
+
+Z95 = 1.959964  # the normal distribution's 97.5 % quantile
+
+
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a proportion (Wilson, 1927); unlike the normal one it never leaves [0, 1]."""
+    p, z2 = right / n, Z95**2
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return middle - half, middle + half
+
+
+def evaluate(trainer, tokenizer, rows, task: Task, rewards: list, temperature: float) -> tuple[dict, list[dict]]:
+    """Solve `rows` with the trainer's model as it is now.
+
+    Returns:
+        `dict`: accuracy (`task.correctness` is 1.0), its `ci95`, strict_accuracy (and `task.format` too), format,
+            mean_length in tokens, n; rows that no reward can judge are not counted.
+        `list[dict]`: every row with its completion, length and rewards.
+    """
+    config = trainer.args
+    with (
+        unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
+        torch.random.fork_rng(),
+    ):
+        torch.manual_seed(config.seed)
+        completions = sample(
+            model,
+            tokenizer,
+            rows["prompt"],
+            max_completion_length=config.max_completion_length,
+            temperature=temperature,
+            batch_size=config.per_device_eval_batch_size,
+        )
+    columns = {name: rows[name] for name in rows.column_names if name != "prompt"}
+    messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
+    judged = {reward.__name__: reward(prompts=rows["prompt"], completions=messages, **columns) for reward in rewards}
+    samples = [
+        {
+            "question": rows["question"][i],
+            "answer": rows["answer"][i],
+            "completion": completion.text,
+            "length": completion.length,
+            "truncated": completion.truncated,
+            **{name: values[i] for name, values in judged.items()},
+        }
+        for i, completion in enumerate(completions)
+    ]
+    return summary(samples, task), samples
+
+
+def evaluate_once(run: Run, when: str, trainer, checked, task: Task, temperature: float) -> dict | None:
+    """`evaluate` on the held-out rows, kept in the run's folder: a resumed run does not measure "before" again."""
+    if not len(checked.held_out):
+        return None
+    figures = run.load(f"{when}.json")
+    if figures is None:
+        print(f"{when} training: solving {len(checked.held_out)} held-out problems", flush=True)
+        figures, samples = evaluate(trainer, checked.tokenizer, checked.held_out, task, checked.rewards, temperature)
+        run.save_samples(when, samples)
+        run.save(f"{when}.json", figures)
+    return figures
+
+
+def summary(samples: list[dict], task: Task) -> dict:
+    """The figures of `result.json` for one evaluation."""
+    samples = [sample for sample in samples if sample[task.correctness.__name__] is not None]
+    n = len(samples)
+    right = [sample[task.correctness.__name__] == 1.0 for sample in samples]
+    formed = [sample[task.format.__name__] == 1.0 for sample in samples]
+    return {
+        "accuracy": sum(right) / n,
+        "ci95": list(wilson_interval(sum(right), n)),
+        "strict_accuracy": sum(a and b for a, b in zip(right, formed, strict=True)) / n,
+        "format": sum(formed) / n,
+        "mean_length": sum(sample["length"] for sample in samples) / n,
+        "n": n,
+    }

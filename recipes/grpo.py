@@ -1,0 +1,122 @@
+"""GRPO (Shao et al., 2024) with rule-based rewards, on a LoRA adapter over a frozen 4-bit model.
+
+    make grpo-gsm8k
+    make grpo-gsm8k ARGS="--model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --max_steps 100"
+    python -m recipes.grpo --task word_problems --seed 1 --output_dir runs/seed1
+    python -m recipes.grpo --config my.yaml --learning_rate 2e-5
+
+For each prompt the model writes `num_generations` completions; rules judge them; the better ones of each group
+become more likely. The folder of the run, runs/grpo-<task>, holds everything: see recipes/run.py.
+"""
+
+import sys
+from dataclasses import dataclass, field
+
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
+
+from recipes import hardware
+from recipes.arguments import RecipeParser
+from recipes.errors import exit_kindly
+from recipes.evaluate import evaluate_once
+from recipes.interrupt import SaveOnInterrupt
+from recipes.preflight import preflight
+from recipes.qlora import correct_qlora
+from recipes.record import Recorder
+from recipes.report import plot_curve, print_result
+from recipes.run import Run
+from recipes.tracking import set_up_wandb
+
+
+@dataclass
+class GRPODefaults(GRPOConfig):
+    """What the recipe sets for GRPO; batch, length and precision come from recipes/hardware.py."""
+
+    num_generations: int = 8
+    temperature: float = 1.0
+    beta: float = 0.0  # no KL term: the rules, unlike a reward model, cannot be over-optimized by drifting away
+    logging_steps: float = 1
+    save_total_limit: int = 2
+    report_to: str = "wandb"
+
+
+@dataclass
+class QLoRA(ModelConfig):
+    """4-bit NF4 weights under LoRA on every linear layer (Dettmers et al., 2023)."""
+
+    load_in_4bit: bool = True
+    use_bnb_nested_quant: bool = True
+    use_peft: bool = True
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0  # the sampled and the trained policy must be the same
+    lora_target_modules: list[str] | None = field(default_factory=lambda: ["all-linear"])
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    machine = hardware.detect()
+    parser = RecipeParser("grpo", GRPODefaults, QLoRA, __doc__)
+    task, args, config, model_args = parser.parse(argv, machine)
+    print(hardware.first_line(machine, args.task, model_args.model_name_or_path))
+    print(hardware.chosen(parser.settings), flush=True)
+
+    run = Run(config.output_dir, parser.settings, args.overwrite)
+    if run.result:
+        print_result(run)
+        print(f"{run.folder} is finished, nothing was trained. --overwrite trains anew, --output_dir elsewhere.")
+        return
+
+    checked = preflight(args, config, model_args, task, machine)
+    if args.dry_run:
+        print(run.settings_as_yaml(), "Dry run: nothing was trained.", sep="\n")
+        return
+    run.begin()
+    set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
+
+    config.model_init_kwargs = {"revision": model_args.model_revision, "dtype": model_args.dtype}
+    trainer = GRPOTrainer(
+        model=hardware.model_path(model_args.model_name_or_path),
+        reward_funcs=checked.rewards,
+        args=config,
+        train_dataset=checked.train,
+        processing_class=checked.tokenizer,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
+    correct_qlora(trainer.model)
+    recorder, interrupt = Recorder(run, trainer), SaveOnInterrupt()
+    for shown_instead in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(shown_instead)
+    trainer.add_callback(recorder)
+    trainer.add_callback(interrupt)
+
+    before = evaluate_once(run, "before", trainer, checked, task, args.eval_temperature)
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
+    if interrupt.stopped:
+        print(
+            f"Saved step {trainer.state.global_step} of {trainer.state.max_steps}: the same command goes on from there."
+        )
+        sys.exit(130)
+    after = evaluate_once(run, "after", trainer, checked, task, args.eval_temperature)
+
+    trainer.save_model(str(run.folder / "adapter"))
+    run.finish(
+        task=args.task,
+        trainer="grpo",
+        model=model_args.model_name_or_path,
+        seed=config.seed,
+        steps=trainer.state.global_step,
+        minutes=round(recorder.minutes, 2),
+        peak_memory_gb=round(hardware.peak_memory_gb(machine), 2),
+        before=before,
+        after=after,
+    )
+    plot_curve(run)
+    print_result(run)
+    print(f"{run.result['minutes']} minutes, peak {run.result['peak_memory_gb']} GB; everything is in {run.folder}/")
+    trainer.end()
+
+
+if __name__ == "__main__":
+    main()

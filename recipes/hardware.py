@@ -1,0 +1,128 @@
+"""What this machine can hold: model, batch, completion length and precision, by free memory."""
+
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from recipes.tasks import Task
+
+STARTER = "starter"  # the bundled miniature; as a model name it stands for this folder
+STARTER_FOLDER = Path(__file__).parent / "starter" / "model"
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: str  # "cpu" or "cuda"
+    name: str
+    free_gb: float  # GPU memory; main memory without a GPU
+    bf16: bool  # bfloat16 in hardware
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.free_gb:.1f} GB free"
+
+
+# Free GB needed, model, completions in one forward pass, longest completion in tokens. For cards of 24, 16, 12, 8 GB.
+PROFILES = [
+    (21.0, "Qwen/Qwen2.5-3B-Instruct", 8, 768),
+    (14.0, "Qwen/Qwen2.5-1.5B-Instruct", 16, 768),
+    (10.0, "Qwen/Qwen2.5-1.5B-Instruct", 8, 512),
+    (0.0, "Qwen/Qwen2.5-0.5B-Instruct", 8, 512),
+]
+COMPLETIONS_PER_STEP = 64
+
+# Measured on the miniature: a rate of 3e-4 barely moves in 200 steps.
+STARTER_TRAINING = {
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "constant",
+    "max_steps": 80,
+    "save_steps": 10,
+    "per_device_train_batch_size": COMPLETIONS_PER_STEP,
+    "gradient_accumulation_steps": 1,
+    "per_device_eval_batch_size": 128,
+    "max_completion_length": 48,
+    "gradient_checkpointing": False,
+}
+
+# In the order in which they are printed; a resumed run takes them from its config.yaml.
+CHOSEN_BY_MACHINE = ("model_name_or_path", "dtype", "bf16", "fp16", "use_cpu", "optim", *STARTER_TRAINING)
+
+
+def detect() -> Machine:
+    """The machine that training would run on: the current CUDA device, else the CPU."""
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        bf16 = torch.cuda.get_device_capability()[0] >= 8
+        return Machine("cuda", torch.cuda.get_device_name(), free / 1e9, bf16)
+    return Machine(
+        "cpu", f"CPU, {psutil.cpu_count(logical=False)} cores", psutil.virtual_memory().available / 1e9, False
+    )
+
+
+def task_for(machine: Machine, task_name: str, given: dict) -> str:
+    """The starter knows word problems and nothing else; whatever the user named is never replaced."""
+    own_choice = {"model_name_or_path", "dataset_name"} & given.keys()
+    return "word_problems" if machine.device == "cpu" and task_name == "gsm8k" and not own_choice else task_name
+
+
+def defaults(machine: Machine, task: Task, given: dict) -> dict:
+    """The settings that suit `machine`, as defaults for the parser: the user's YAML file and flags win over them."""
+    model, batch, length = next(profile[1:] for profile in PROFILES if machine.free_gb >= profile[0])
+    if machine.device == "cpu":
+        model = STARTER
+    settings = {
+        "model_name_or_path": model,
+        **_precision(machine, given),
+        "learning_rate": 1e-5,
+        "lr_scheduler_type": "constant_with_warmup",
+        "max_steps": 200,
+        "save_steps": 20,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": COMPLETIONS_PER_STEP // batch,
+        "per_device_eval_batch_size": COMPLETIONS_PER_STEP,
+        "max_completion_length": min(length, task.max_completion_length),
+        "gradient_checkpointing": True,
+    }
+    if given.get("model_name_or_path", model) == STARTER:
+        settings |= STARTER_TRAINING
+    if "num_train_epochs" in given:
+        settings["max_steps"] = -1
+    return settings
+
+
+def _precision(machine: Machine, given: dict) -> dict:
+    if machine.device == "cpu":
+        return {"use_cpu": True, "bf16": False, "fp16": False, "dtype": "float32", "optim": "adamw_torch"}
+    bf16 = given.get("bf16", machine.bf16 and not given.get("fp16"))
+    dtype = "bfloat16" if bf16 else "float16"
+    return {"bf16": bf16, "fp16": given.get("fp16", not bf16), "dtype": dtype, "optim": "paged_adamw_8bit"}
+
+
+def peak_memory_gb(machine: Machine) -> float:
+    """The most this process has held so far, in GB: GPU memory reserved, or resident memory without a GPU."""
+    if machine.device == "cuda":
+        return torch.cuda.max_memory_reserved() / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+def model_path(name: str) -> str:
+    return str(STARTER_FOLDER) if name == STARTER else name
+
+
+def first_line(machine: Machine, task_name: str, model: str) -> str:
+    """What is about to happen, in one sentence; without a GPU also what the same command does on one."""
+    if machine.device == "cpu" and model == STARTER:
+        return (
+            f"No CUDA GPU here ({machine}): training the bundled starter model on {task_name} on the CPU, in float32. "
+            "On a GPU the same command trains Qwen/Qwen2.5-1.5B-Instruct on GSM8K."
+        )
+    return f"Training {model} on {task_name} on {machine}."
+
+
+def chosen(settings: dict) -> str:
+    """The settings that depend on the machine, as the flags that would override them."""
+    return "Settings for this machine: " + " ".join(f"--{key} {settings[key]}" for key in CHOSEN_BY_MACHINE)

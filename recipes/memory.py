@@ -1,0 +1,44 @@
+"""About how much memory a run will take: an estimate from the model's configuration, before any weight is loaded."""
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+GB = 1e9
+OVERHEAD_GB = {"cuda": 0.8, "cpu": 1.2}  # libraries, the CUDA context, fragments
+
+
+def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_length: int) -> float:
+    """The peak of a GRPO run in GB: weights, adapter and optimizer, and the larger of generation and one training pass.
+
+    Args:
+        model_config: the model's configuration.
+        model_args (`trl.ModelConfig`), config (`trl.GRPOConfig`): the run's settings.
+        prompt_length (`int`): the longest prompt in tokens.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config)
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    inner = sum(layer.weight.numel() for layer in linear)
+    outer = sum(parameter.numel() for parameter in model.parameters()) - inner
+    width = 4 if model_args.dtype == "float32" else 2
+    # A block of 64 weights shares one 4-byte scale; nested quantization stores that in about one byte.
+    quantized = 0.5 + (1 if model_args.use_bnb_nested_quant else 4) / 64
+    weights = outer * width + inner * (
+        quantized if model_args.load_in_4bit else 1 if model_args.load_in_8bit else width
+    )
+
+    state = 2 + 8 if "8bit" in str(config.optim) else 8 + 8  # gradient and two moments, with float32 weights, in bytes
+    trained = sum(model_args.lora_r * sum(layer.weight.shape) for layer in linear) if model_args.use_peft else inner
+    adapter = trained * (4 + state)
+
+    text = model_config.get_text_config()
+    tokens = prompt_length + config.max_completion_length
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cache = 2 * text.num_hidden_layers * text.num_key_value_heads * head_size * width
+    generation = config.generation_batch_size * tokens * cache
+    layer = width * (12 * text.hidden_size + 5 * text.intermediate_size)  # what one layer's backward pass keeps
+    kept = text.hidden_size * width if config.gradient_checkpointing else layer
+    training = config.per_device_train_batch_size * tokens * (text.num_hidden_layers * kept + layer)
+    overhead = OVERHEAD_GB["cpu" if config.use_cpu else "cuda"]
+    return (weights + adapter + max(generation, training)) / GB + overhead

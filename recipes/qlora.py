@@ -1,0 +1,21 @@
+"""Two corrections without which LoRA on 4-bit weights trains worse than it looks."""
+
+import torch
+from bitsandbytes.nn import Linear4bit
+
+
+def correct_qlora(model: torch.nn.Module) -> None:
+    """Make gradients of a QLoRA model right on every machine; call it once, before the first forward pass.
+
+    The adapter goes back to float32: TRL casts it to bfloat16, whose 8 bits of mantissa round small updates away,
+    and fp16 training (cards before Ampere) fails on bfloat16 gradients.
+
+    The 4-bit weights stay unpacked: on CPUs with AVX512-BF16 bitsandbytes packs a layer's weights the first time it
+    runs in eval mode, and a packed layer passes no gradient back, not even when training goes on afterwards.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_" in name:
+            parameter.data = parameter.data.float()
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False

@@ -1,0 +1,92 @@
+"""Write every logged step to metrics.jsonl and every sampled completion to samples/, and show progress."""
+
+import json
+import math
+import time
+
+from transformers.trainer_callback import ProgressCallback
+
+from recipes.run import Run, write_atomically
+
+SHOWN = {"correctness_reward": "correct", "think_format_reward": "format"}
+
+
+class Recorder(ProgressCallback):
+    """The trainer's progress bar with the figures that matter, and the run's two records.
+
+    A resumed run goes on in the same files: what was logged after the checkpoint is dropped first.
+    """
+
+    def __init__(self, run: Run, trainer):
+        super().__init__()
+        self.run, self.trainer = run, trainer
+        self.started, self.minutes_before = time.monotonic(), 0.0
+
+    @property
+    def minutes(self) -> float:
+        """Of all the processes that worked on this run, up to now."""
+        return self.minutes_before + (time.monotonic() - self.started) / 60
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        if not state.is_world_process_zero:
+            return
+        kept = [row for row in read_metrics(self.run) if row["step"] <= state.global_step]
+        self.minutes_before = kept[-1]["minutes"] if kept else 0.0
+        write_atomically(self.run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        for file in (self.run.folder / "samples").glob("step_*.jsonl"):
+            if int(file.stem.removeprefix("step_")) > state.global_step:
+                file.unlink()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_world_process_zero or "loss" not in logs:
+            return
+        row = {"step": state.global_step, "minutes": round(self.minutes, 3)}
+        row |= {key: _finite(value) for key, value in logs.items() if isinstance(value, int | float)}
+        with (self.run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.run.save_samples(f"step_{state.global_step:06d}", self._samples())
+        self._show(state, row)
+
+    def _samples(self) -> list[dict]:
+        """The completions of the last generation batch, as TRL keeps them for its own completions table."""
+        logs = self.trainer._logs
+        samples = zip(logs["prompt"], logs["completion"], logs["advantages"], strict=True)
+        return [
+            {
+                "prompt": prompt,
+                "completion": completion,
+                **{name: _finite(values[i]) for name, values in logs["rewards"].items()},
+                **{name: values[i] for name, values in logs["extra"].items()},
+                "advantage": _finite(advantage),
+            }
+            for i, (prompt, completion, advantage) in enumerate(samples)
+        ]
+
+    def _show(self, state, row: dict) -> None:
+        names = {f"rewards/{reward}/mean": short for reward, short in SHOWN.items()}
+        names |= {"completions/mean_length": "length", "entropy": "entropy"}
+        figures = {short: f"{row[key]:.2f}" for key, short in names.items() if row.get(key) is not None}
+        if self.training_bar is not None and not self.training_bar.disable:
+            self.training_bar.set_postfix(figures)
+        if state.global_step % max(1, state.max_steps // 10) == 0 or state.global_step == state.max_steps:
+            line = "  ".join(f"{name} {value}" for name, value in figures.items())
+            line = f"step {state.global_step:4d}/{state.max_steps}  {line}"
+            self.training_bar.write(line) if self.training_bar is not None else print(line, flush=True)
+
+
+def read_metrics(run: Run) -> list[dict]:
+    """The logged steps; a last line that a crash cut off is left out."""
+    rows = []
+    path = run.folder / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _finite(value: float | None) -> float | None:
+    """NaN and infinity are no JSON."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,51 @@
+"""Sample a model on prompts: batched, sorted by length, with a progress bar."""
+
+from dataclasses import dataclass
+
+import torch
+from tqdm.auto import tqdm
+
+
+@dataclass
+class Completion:
+    text: str
+    length: int  # tokens, the end token included
+    truncated: bool  # no end token within the limit
+
+
+def sample(
+    model, tokenizer, prompts: list[list[dict]], *, max_completion_length: int, temperature: float, batch_size: int
+) -> list[Completion]:
+    """One completion for each of `prompts` (chat messages), in their order; temperature 0 decodes greedily."""
+    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+    ends = model.generation_config.eos_token_id
+    ends = torch.tensor([ends] if isinstance(ends, int) else [*(ends or []), tokenizer.eos_token_id])
+    # The longest first: if a batch does not fit into memory, it is the first one.
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    completions: list[Completion | None] = [None] * len(texts)
+    how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    how = how or {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), tqdm(total=len(texts), desc="solving", disable=None, leave=False) as bar:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            inputs = tokenizer(
+                [texts[i] for i in batch],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+                return_token_type_ids=False,
+            ).to(model.device)
+            outputs = model.generate(
+                **inputs, max_new_tokens=max_completion_length, pad_token_id=tokenizer.pad_token_id, **how
+            )
+            for i, tokens in zip(batch, outputs[:, inputs["input_ids"].shape[1] :].cpu(), strict=True):
+                ended = torch.isin(tokens, ends).nonzero()
+                length = int(ended[0]) + 1 if len(ended) else len(tokens)
+                text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
+                completions[i] = Completion(text, length, truncated=not len(ended))
+            bar.update(len(batch))
+    model.train(was_training)
+    return completions

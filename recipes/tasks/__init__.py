@@ -1,0 +1,60 @@
+"""A task is data: where the rows come from, and which rewards with which weights judge a completion.
+
+One file per task in this folder, each with a module-level `task`. Adding a task is adding a file.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recipes.errors import InputError
+from rewards import correctness_reward, think_format_reward
+
+SYSTEM_PROMPT = (
+    "Solve the problem. First think step by step inside <think> and </think>. "
+    "Then write the final answer, and nothing else, inside <answer> and </answer>."
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a recipe needs to know of a task.
+
+    `load(dataset_name, dataset_config, seed)` returns the train and the held-out rows as `datasets.Dataset`s with
+    the string columns `question` and `answer`; the two names are the user's, or None for the task's own data.
+    """
+
+    load: Callable
+    correctness: Callable = correctness_reward  # 1.0 means right: accuracy is counted by it
+    format: Callable = think_format_reward  # 1.0 means well formed: strict accuracy needs both
+    reward_weights: tuple[float, ...] = (1.0, 0.2)
+    system_prompt: str = SYSTEM_PROMPT
+    max_completion_length: int = 512  # tokens
+
+    @property
+    def reward_funcs(self) -> list[Callable]:
+        return [self.correctness, self.format]
+
+    def prompt(self, question: str) -> list[dict]:
+        """The chat messages that ask `question`."""
+        return [{"role": "system", "content": self.system_prompt}, {"role": "user", "content": question}]
+
+    def written(self, answer: str) -> str:
+        """An answer in the expected form, as a perfect completion would give it."""
+        return f"<think>\nWork it out.\n</think>\n<answer>\n{answer}\n</answer>"
+
+
+def task_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "loading")
+
+
+def load_task(name: str) -> Task:
+    """The task called `name`; raises `InputError` with the nearest known name."""
+    names = task_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"Unknown task {name!r}. {hint}Tasks: {', '.join(names)}.")
+    return importlib.import_module(f"recipes.tasks.{name}").task

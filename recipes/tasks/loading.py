@@ -1,0 +1,86 @@
+"""Question-answer rows from the hub, a local folder or one JSONL file, all read through `datasets`."""
+
+import json
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, load_dataset
+
+from recipes import hub
+from recipes.errors import InputError
+
+COLUMNS = ("question", "answer")
+HELD_OUT = 0.1  # the share held out where the data set has no test split
+
+
+def load_question_answer(dataset_name: str, dataset_config: str | None, seed: int) -> tuple[Dataset, Dataset]:
+    """The train and the held-out rows of `dataset_name`: a hub id, a folder, or a JSONL file.
+
+    Without a `test` (or `validation`) split a tenth of the rows is held out, by `seed`.
+    Raises `InputError` for whatever is missing, empty, unreadable or without the two columns.
+    """
+    splits = _read(dataset_name, dataset_config)
+    train = splits.get("train") or next(iter(splits.values()))
+    held_out = splits.get("test") or splits.get("validation")
+    for split in filter(None, (train, held_out)):
+        missing = [column for column in COLUMNS if column not in split.column_names]
+        if missing:
+            raise InputError(
+                f"The data set {dataset_name} has no column {' and no column '.join(missing)} "
+                f"(it has {', '.join(split.column_names)}); rename its columns to `question` and `answer`."
+            )
+    if len(train) < 2:
+        raise InputError(f"The data set {dataset_name} has {len(train)} rows to train on; it needs at least 2.")
+    if held_out is None:
+        parts = train.train_test_split(test_size=max(1, round(len(train) * HELD_OUT)), seed=seed)
+        train, held_out = parts["train"], parts["test"]
+    return train, held_out
+
+
+def _read(name: str, config: str | None) -> DatasetDict:
+    path = Path(name).expanduser()
+    files = [path] if path.is_file() else sorted(path.glob("*.json*")) if path.is_dir() else []
+    for file in files:
+        _check_jsonl(file)
+    try:
+        if path.is_file():
+            return load_dataset("json", data_files={"train": str(path)})
+        if path.is_dir():
+            return load_dataset(str(path), config)
+    except Exception as error:  # `datasets` raises many kinds; all mean that the files cannot be read
+        raise InputError(f"The data set {name} cannot be read: {_first_line(error)}") from error
+    if hub.is_local_path(name):
+        raise InputError(f"The data set {name} does not exist: give --dataset_name a folder, a JSONL file or a hub id.")
+    hub.go_offline_if_unreachable()
+    try:
+        return load_dataset(name, config)
+    except Exception as error:
+        raise InputError(
+            f"The data set {name} cannot be loaded from the hub ({_first_line(error)}). "
+            "Check the name and the connection, or give a local copy: --dataset_name PATH (folder or JSONL file)."
+        ) from error
+
+
+def _check_jsonl(file: Path) -> None:
+    """`datasets` names neither the file nor the line of a syntax error."""
+    if file.suffix != ".jsonl" and not file.name.endswith(".json"):
+        raise InputError(f"{file} is no JSONL file: give --dataset_name a folder, a .jsonl file or a hub id.")
+    if file.suffix == ".json":
+        return
+    rows = 0
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{file}, line {number} is not JSON: {error}.") from error
+            if not isinstance(row, dict):
+                raise InputError(f"{file}, line {number} is not a JSON object with `question` and `answer`.")
+            rows += 1
+    if not rows:
+        raise InputError(f"{file} is empty: give one JSON object with `question` and `answer` on each line.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

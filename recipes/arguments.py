@@ -96,9 +96,7 @@ class RecipeParser(TrlParser):
             self.usage = argparse.SUPPRESS
             print(self.format_help())
         else:
-            print(
-                f"Every flag of TRL and transformers works too ({len(self._actions)} of them): --help-all lists them."
-            )
+            print("Every flag of TRL's GRPOConfig and ModelConfig works too: --help-all lists them.")
 
     def _what_the_user_gave(self, argv: list[str]) -> dict:
         """The values of the YAML file and the flags alone, checked for unknown names."""

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     print(hardware.chosen(parser.settings), flush=True)
 
     run = Run(config.output_dir, parser.settings, args.overwrite)
-    if run.result:
+    if run.result and not args.dry_run:
         print_result(run)
         print(f"{run.folder} is finished, nothing was trained. --overwrite trains anew, --output_dir elsewhere.")
         return
@@ -94,9 +94,8 @@ def main(argv: list[str] | None = None) -> None:
     before = evaluate_once(run, "before", trainer, checked, task, args.eval_temperature)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     if interrupt.stopped:
-        print(
-            f"Saved step {trainer.state.global_step} of {trainer.state.max_steps}: the same command goes on from there."
-        )
+        step, of = trainer.state.global_step, trainer.state.max_steps
+        print(f"Saved step {step} of {of}: the same command goes on from there.")
         sys.exit(130)
     after = evaluate_once(run, "after", trainer, checked, task, args.eval_temperature)
 

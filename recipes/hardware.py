@@ -38,7 +38,7 @@ COMPLETIONS_PER_STEP = 64
 STARTER_TRAINING = {
     "learning_rate": 1e-3,
     "lr_scheduler_type": "constant",
-    "max_steps": 80,
+    "max_steps": 60,
     "save_steps": 10,
     "per_device_train_batch_size": COMPLETIONS_PER_STEP,
     "gradient_accumulation_steps": 1,
@@ -57,9 +57,8 @@ def detect() -> Machine:
         free, _ = torch.cuda.mem_get_info()
         bf16 = torch.cuda.get_device_capability()[0] >= 8
         return Machine("cuda", torch.cuda.get_device_name(), free / 1e9, bf16)
-    return Machine(
-        "cpu", f"CPU, {psutil.cpu_count(logical=False)} cores", psutil.virtual_memory().available / 1e9, False
-    )
+    free = psutil.virtual_memory().available
+    return Machine("cpu", f"CPU, {psutil.cpu_count()} cores", free / 1e9, bf16=False)
 
 
 def task_for(machine: Machine, task_name: str, given: dict) -> str:

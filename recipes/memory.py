@@ -24,13 +24,13 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
     width = 4 if model_args.dtype == "float32" else 2
     # A block of 64 weights shares one 4-byte scale; nested quantization stores that in about one byte.
     quantized = 0.5 + (1 if model_args.use_bnb_nested_quant else 4) / 64
-    weights = outer * width + inner * (
-        quantized if model_args.load_in_4bit else 1 if model_args.load_in_8bit else width
-    )
+    per_weight = quantized if model_args.load_in_4bit else 1 if model_args.load_in_8bit else width
+    weights = outer * width + inner * per_weight
 
-    state = 2 + 8 if "8bit" in str(config.optim) else 8 + 8  # gradient and two moments, with float32 weights, in bytes
+    # Bytes a trained weight: itself and its gradient in float32, two moments in 8 bits or in float32.
+    per_trained = 4 + 4 + (2 if "8bit" in str(config.optim) else 8)
     trained = sum(model_args.lora_r * sum(layer.weight.shape) for layer in linear) if model_args.use_peft else inner
-    adapter = trained * (4 + state)
+    adapter = trained * per_trained
 
     text = model_config.get_text_config()
     tokens = prompt_length + config.max_completion_length

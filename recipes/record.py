@@ -41,7 +41,7 @@ class Recorder(ProgressCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or "loss" not in logs:
             return
-        row = {"step": state.global_step, "minutes": round(self.minutes, 3)}
+        row = {"step": state.global_step, "minutes": round(self.minutes, 5)}
         row |= {key: _finite(value) for key, value in logs.items() if isinstance(value, int | float)}
         with (self.run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

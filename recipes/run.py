@@ -37,15 +37,15 @@ class Run:
         if self.folder.is_dir() and any(self.folder.iterdir()):
             if not config.exists():
                 raise InputError(f"{folder} holds files that are no run of ours: choose another --output_dir.")
-            if overwrite:
-                shutil.rmtree(self.folder)
-            else:
+            if not overwrite:
                 _check_same_settings(folder, yaml.safe_load(config.read_text()), settings)
-        self.settings = settings
-        self.result = self.load("result.json")
+        self.settings, self.overwrite = settings, overwrite
+        self.result = None if overwrite else self.load("result.json")
 
     def begin(self) -> None:
-        """Create the folder; from here on the run can be resumed."""
+        """Create the folder, in place of an old run if that is asked for; from here on the run can be resumed."""
+        if self.overwrite:
+            shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / "config.yaml", self.settings_as_yaml())
 

@@ -1,6 +1,5 @@
 r"""Find the final answer in a text, and compare it with the gold answer. Numbers only, in exact arithmetic."""
 
-import math
 import re
 import unicodedata
 from fractions import Fraction

@@ -26,7 +26,7 @@ def completion_text(completion: Completion) -> str:
 
 def after_thinking(text: str, tag: str = "think") -> str | None:
     """What stands after the last closing tag, all of `text` where there is no tag, `None` for an unclosed thought."""
-    thought, closing, rest = text.rpartition(f"</{tag}>")
+    _thought, closing, rest = text.rpartition(f"</{tag}>")
     if f"<{tag}>" in rest:
         return None
     return rest if closing else text

@@ -32,6 +32,9 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
 
 
+BATCH = 64
+
+
 def build_tokenizer() -> PreTrainedTokenizerFast:
     text = " ".join([*(words for _, _, words in TEMPLATES), *NAMES, *ITEMS])
     words = {piece.strip() for piece in re.findall(PIECES, re.sub(r"{\w+}", " ", text))}
@@ -74,7 +77,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 
 def lessons(seed: int, rows: int):
-    """Worked examples: at first mostly thought out, to learn to calculate; in the last third mostly answered directly."""
+    """Worked examples: first mostly thought out, to learn to calculate; in the last third mostly answered directly."""
     rng = random.Random(seed)
     for row, problem in enumerate(itertools.islice(generate(seed), rows)):
         steps, answer = problem["answer"].split("\n#### ")
@@ -90,9 +93,7 @@ def lessons(seed: int, rows: int):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent / "model")
-    parser.add_argument("--max_steps", type=int, default=1500)
-    parser.add_argument("--learning_rate", type=float, default=2e-3)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--max_steps", type=int, default=1800)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -100,17 +101,17 @@ def main() -> None:
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
+    options = {"seed": args.seed, "rows": args.max_steps * BATCH}
+    rows = IterableDataset.from_generator(lessons, gen_kwargs=options)
     trainer = SFTTrainer(
         model,
-        train_dataset=IterableDataset.from_generator(
-            lessons, gen_kwargs={"seed": args.seed, "rows": args.max_steps * args.batch}
-        ),
+        train_dataset=rows,
         processing_class=tokenizer,
         args=SFTConfig(
             output_dir=args.output_dir,
             max_steps=args.max_steps,
-            per_device_train_batch_size=args.batch,
-            learning_rate=args.learning_rate,
+            per_device_train_batch_size=BATCH,
+            learning_rate=2e-3,
             lr_scheduler_type="cosine",
             warmup_steps=100,
             weight_decay=0.01,

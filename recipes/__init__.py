@@ -4,5 +4,6 @@ import logging
 import warnings
 
 # What the libraries tell each other's developers; nobody who runs a recipe can act on it.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+for name in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.repocard"):
+    logging.getLogger(name).setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|trl")

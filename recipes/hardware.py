@@ -114,12 +114,17 @@ def model_path(name: str) -> str:
 
 def first_line(machine: Machine, task_name: str, model: str) -> str:
     """What is about to happen, in one sentence; without a GPU also what the same command does on one."""
+    line = f"Training {model} on {task_name} on {machine}."
     if machine.device == "cpu" and model == STARTER:
-        return (
+        line = (
             f"No CUDA GPU here ({machine}): training the bundled starter model on {task_name} on the CPU, in float32. "
             "On a GPU the same command trains Qwen/Qwen2.5-1.5B-Instruct on GSM8K."
         )
-    return f"Training {model} on {task_name} on {machine}."
+    if model == STARTER and task_name != "word_problems":
+        line += (
+            "\nThe starter can read word problems only and learns nothing here: name a model with --model_name_or_path."
+        )
+    return line
 
 
 def chosen(settings: dict) -> str:

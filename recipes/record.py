@@ -4,6 +4,7 @@ import json
 import math
 import time
 
+from tqdm.auto import tqdm
 from transformers.trainer_callback import ProgressCallback
 
 from recipes.run import Run, write_atomically
@@ -28,9 +29,11 @@ class Recorder(ProgressCallback):
         return self.minutes_before + (time.monotonic() - self.started) / 60
 
     def on_train_begin(self, args, state, control, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
+        self.current_step = 0
         if not state.is_world_process_zero:
             return
+        # disable=None: no bar where nobody is watching
+        self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=args.disable_tqdm or None)
         kept = [row for row in read_metrics(self.run) if row["step"] <= state.global_step]
         self.minutes_before = kept[-1]["minutes"] if kept else 0.0
         write_atomically(self.run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
@@ -67,12 +70,11 @@ class Recorder(ProgressCallback):
         names = {f"rewards/{reward}/mean": short for reward, short in SHOWN.items()}
         names |= {"completions/mean_length": "length", "entropy": "entropy"}
         figures = {short: f"{row[key]:.2f}" for key, short in names.items() if row.get(key) is not None}
-        if self.training_bar is not None and not self.training_bar.disable:
-            self.training_bar.set_postfix(figures)
+        self.training_bar.set_postfix(figures)
         if state.global_step % max(1, state.max_steps // 10) == 0 or state.global_step == state.max_steps:
             line = "  ".join(f"{name} {value}" for name, value in figures.items())
             line = f"step {state.global_step:4d}/{state.max_steps}  {line}"
-            self.training_bar.write(line) if self.training_bar is not None else print(line, flush=True)
+            self.training_bar.write(line)
 
 
 def read_metrics(run: Run) -> list[dict]:

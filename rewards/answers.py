@@ -111,7 +111,7 @@ def _to_number(text: str) -> tuple[Fraction, bool] | None:
     if not text or len(text) > _LONGEST_NUMBER:
         return None
     text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("{,}", ",")
-    text = re.sub(r"\\text\{([^{}]*)\}|\\[,;!]|\\[()\[\]]|\*\*|[$£€¥]", lambda match: match.group(1) or "", text)
+    text = re.sub(r"\\text\{([^{}]*)\}|\\[,;!]|\\[()\[\]]|\*\*|\\?[$£€¥]", lambda match: match.group(1) or "", text)
     text = text.strip().rstrip(".!").strip().replace("\\%", "%")
     if text.startswith("- "):
         text = "-" + text[2:]

@@ -1,0 +1,36 @@
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Runs are written to runs/ of the working folder; wandb and the hub client leave the environment as it was."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_PROJECT", "WANDB_CONSOLE", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def write_jsonl(tmp_path):
+    """Writes rows (or raw lines) to a JSONL file and returns its path."""
+
+    def write(rows: list, name: str = "rows.jsonl") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def problems():
+    """GSM8K's shape: n rows of question and worked answer."""
+
+    def make(n: int) -> list[dict]:
+        return [{"question": f"What is {i} + 1?", "answer": f"{i}+1={i + 1}\n#### {i + 1}"} for i in range(n)]
+
+    return make

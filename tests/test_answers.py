@@ -1,0 +1,138 @@
+"""Find the final answer, and compare it in exact arithmetic."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards import extract_answer, is_equivalent
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "why"),
+    [
+        ("<think>12+7=19</think><answer>19</answer>", "19", "the plain form"),
+        ("<answer>18</answer>", "18", "no thought is needed"),
+        ("So she has 72.\n#### 72", "72", "GSM8K's marker"),
+        ("Thus \\boxed{42}.", "42", "LaTeX"),
+        ("\\boxed{\\frac{3}{4}}", "\\frac{3}{4}", "nested braces"),
+        ("The final answer is: 18 dollars", "18 dollars", "in words"),
+        ("The answer is 18.\nBye", "18.", "to the end of the line"),
+        ("\\boxed{41} no wait, \\boxed{42}", "42", "the last marker wins"),
+        ("#### 41\n<answer>42</answer>", "42", "whatever its kind"),
+        ("<answer>The answer is 42</answer>", "42", "a marker within a marker"),
+        ("<answer>$\\boxed{42}$</answer>", "42", "a box within the tags"),
+        ("14", "14", "nothing but one number"),
+        ("<think>so</think>\n14\n", "14", "nothing but one number after the thought"),
+        ("<think>the answer is 19</think> I do not know.", None, "only inside the thinking"),
+        ("<think>the answer is 19. #### 19", None, "an unclosed thought"),
+        ("<think>a</think><answer>1</answer><think>no", None, "a second thought, unclosed"),
+        ("I bought 3 apples for 4 dollars", None, "no marker"),
+        ("<answer>12", None, "cut off inside the answer"),
+        ("\\boxed{12", None, "cut off inside the box"),
+        ("<answer></answer>", None, "empty"),
+        ("", None, "nothing"),
+    ],
+)
+def test_the_last_explicit_marker_after_the_thinking_is_the_answer(text, answer, why):
+    assert extract_answer(text) == answer, why
+
+
+@pytest.mark.parametrize(
+    ("candidate", "gold", "why"),
+    [
+        ("72", "#### 72", "a worked solution as gold"),
+        ("72", 72, "an int"),
+        ("0.5", 0.5, "a float"),
+        ("72.00", "72", "trailing zeros"),
+        ("1,234", "1234", "thousands"),
+        ("10{,}000", "10000", "LaTeX thousands"),
+        ("$18", "18", "dollars"),
+        ("\\$18", "18", "escaped dollars"),
+        ("**18**", "18", "bold"),
+        ("18 dollars per day", "18", "a unit of several words"),
+        ("18 cm", "18", "a unit"),
+        ("90°", "90", "degrees"),
+        ("1/2", "0.5", "a fraction"),
+        ("\\frac{1}{2}", "0.5", "a LaTeX fraction"),
+        ("−5", "-5", "a typographic minus"),
+        ("- 5", "-5", "a minus set apart"),
+        ("-$5", "-5", "a minus before the currency"),
+        ("4.2e1", "42", "scientific"),
+        ("１８", "18", "full-width digits"),
+        ("42%", "42%", "percent on both sides"),
+        ("42\\%", "42%", "escaped percent"),
+        ("\\text{42}", "42", "LaTeX text"),
+    ],
+)
+def test_the_same_number_in_another_dress_is_right(candidate, gold, why):
+    assert is_equivalent(candidate, gold) is True, why
+
+
+@pytest.mark.parametrize(
+    ("candidate", "gold", "why"),
+    [
+        ("41", "42", "another number"),
+        ("41 or 42", "42", "a hedge"),
+        ("41, 42", "42", "a list"),
+        ("42 or so", "42", "a hedge in words"),
+        ("not 42", "42", "a negation"),
+        ("4200%", "42", "percent on one side"),
+        ("42%", "42", "percent on one side"),
+        ("42 thousand", "42", "a magnitude changes the value"),
+        ("2 dozen", "2", "a magnitude changes the value"),
+        ("42k", "42", "a magnitude changes the value"),
+        ("41=42", "42", "a false chain"),
+        ("42 \\approx 41", "42", "an approximation"),
+        ("42x", "42", "an expression"),
+        ("5-", "5", "no number"),
+        ("1,23", "123", "no thousands separator"),
+        ("1/0", "0", "undefined"),
+        ("", "42", "nothing"),
+        (None, "42", "no answer"),
+        ("4" * 100_000, "4", "beyond Python's own limit for ints"),
+        ("1e999999999", "1", "an exponent that would fill the memory"),
+    ],
+)
+def test_anything_else_is_wrong(candidate, gold, why):
+    assert is_equivalent(candidate, gold) is False, why
+
+
+@pytest.mark.parametrize("gold", ["unknown", "", "####", "41 or 42", float("nan"), float("inf"), None])
+def test_a_gold_that_is_no_number_judges_nothing(gold):
+    assert is_equivalent("42", gold) is None
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_a_number_equals_itself_however_it_is_written(number):
+    for written in (f"{number}", f"{number:,}", f"${number:,}.00", f" {number} apples.", f"**{number}**"):
+        assert is_equivalent(written, number) is True
+        assert is_equivalent(str(number + 1), written) is False
+
+
+@given(st.fractions(max_denominator=10**6), st.fractions(max_denominator=10**6))
+def test_fractions_are_compared_exactly_and_both_ways(a, b):
+    def text(x: Fraction):
+        return f"{x.numerator}/{x.denominator}"
+
+    assert is_equivalent(text(a), text(b)) == is_equivalent(text(b), text(a)) == (a == b)
+
+
+@given(st.text(max_size=300), st.text(max_size=30))
+def test_no_text_raises(text, gold):
+    extract_answer(text)
+    is_equivalent(extract_answer(text), gold)
+
+
+@given(st.text(alphabet="0123456789<>/answerthinkboxed{}#\\. \n", max_size=120))
+def test_text_made_of_marker_pieces_never_raises_and_never_answers_blank(text):
+    answer = extract_answer(text)
+    assert answer is None or answer.strip()
+
+
+@pytest.mark.parametrize(
+    "piece", ["\\boxed{", "<answer>", "</think>", "<think>", "answer is ", "#### ", "{", "1", "\0", "\ud800"]
+)
+def test_megabytes_of_a_marker_do_not_raise(piece):
+    extract_answer(piece * 500_000)

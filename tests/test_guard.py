@@ -1,0 +1,67 @@
+"""A reward that raises loses its row, not the run."""
+
+import logging
+
+from recipes.guard import GuardedReward
+
+
+def fragile_reward(prompts, completions, answer, log_extra=None, **kwargs):
+    log_extra("length", [len(completion) for completion in completions])
+    return [float(int(completion) == gold) for completion, gold in zip(completions, answer, strict=True)]
+
+
+def call(reward, completions, **columns):
+    return reward(prompts=["p"] * len(completions), completions=completions, **columns)
+
+
+def test_a_row_that_raises_is_reported_and_judged_none(caplog):
+    logged = {}
+    reward = GuardedReward(fragile_reward)
+    assert reward.__name__ == "fragile_reward"
+    rewards = call(reward, ["1", "what", "3"], answer=[1, 2, 4], log_extra=logged.__setitem__)
+    assert rewards == [1.0, None, 0.0]
+    assert logged == {"length": [1, None, 1]}
+    [message] = [record.getMessage() for record in caplog.records]
+    assert "fragile_reward" in message and "row 1" in message and "'what'" in message and "ValueError" in message
+
+
+def test_without_a_fault_the_reward_is_called_once_and_says_nothing(caplog):
+    calls = []
+
+    def reward(completions, **kwargs):
+        calls.append(completions)
+        return [1.0] * len(completions)
+
+    assert call(GuardedReward(reward), ["a", "b"]) == [1.0, 1.0]
+    assert calls == [["a", "b"]] and not caplog.records
+
+
+def test_the_other_rows_are_still_judged_as_one_batch():
+    def shortest(completions, **kwargs):
+        if "bad" in completions:
+            raise RuntimeError
+        return [float(len(c) == min(map(len, completions))) for c in completions]
+
+    assert call(GuardedReward(shortest), ["aaa", "bad", "a"]) == [0.0, None, 1.0]
+
+
+def test_a_reward_that_fails_on_batches_only_judges_nothing(caplog):
+    def single(completions, **kwargs):
+        if len(completions) > 1:
+            raise RuntimeError("one at a time")
+        return [1.0]
+
+    with caplog.at_level(logging.WARNING):
+        assert call(GuardedReward(single), ["a", "b"]) == [None, None]
+    assert "one at a time" in caplog.text
+
+
+def test_what_the_template_prefilled_is_judged_as_written():
+    seen = []
+
+    def reward(completions, **kwargs):
+        seen.extend(completions)
+        return [0.0] * len(completions)
+
+    call(GuardedReward(reward, prefill="<think>\n"), ["a</think>", [{"role": "assistant", "content": "b</think>"}]])
+    assert seen == ["<think>\na</think>", [{"role": "assistant", "content": "<think>\nb</think>"}]]

@@ -42,6 +42,9 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
         raise InputError(
             "4-bit weights and vLLM do not go together in TRL: add --load_in_4bit False, or drop --use_vllm."
         )
+    weights, names = config.reward_weights, [reward.__name__ for reward in task.reward_funcs]
+    if weights is not None and len(weights) != len(names):
+        raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
     model_config, tokenizer = _read_model(model_args, config)
     prefill = _check_template(tokenizer, task)
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
@@ -77,7 +80,7 @@ def check_batch(settings: dict) -> None:
     total = int(settings.get("generation_batch_size") or batch * int(steps) * processes)
     if group < 2:
         raise InputError(
-            f"--num_generations {group}: GRPO compares the completions of one prompt, so it needs 2 or more."
+            f"--num_generations {group}: GRPO compares the completions of one prompt, so it needs at least 2."
         )
     if total % group:
         fits = [str(n) for n in range(2, total + 1) if total % n == 0]
@@ -108,7 +111,7 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
             failures[row] = f"a wrong answer is paid {wrong[0][row]}"
     if not failures:
         return rows
-    named = "; ".join(f"row {row + 1}: {why}" for row, why in list(failures.items())[:ROWS_NAMED])
+    named = "; ".join(f"{tested[row]['question']!r:.60}: {why}" for row, why in [*failures.items()][:ROWS_NAMED])
     more = f"; and {len(failures) - ROWS_NAMED} more" if len(failures) > ROWS_NAMED else ""
     verdict = f"{len(failures)} of {len(tested)} {name} rows fail the gold self-test ({named}{more})"
     if 2 * len(failures) > len(tested):

@@ -1,0 +1,237 @@
+"""Each mistake of a user is one clear sentence and exit code 2, before anything slow."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from recipes import grpo
+from recipes.errors import exit_kindly
+from recipes.hardware import STARTER_FOLDER
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs the recipe, which must end with exit code 2 and one sentence; returns the sentence."""
+
+    def run(*argv):
+        with pytest.raises(SystemExit) as stop:
+            grpo.main([str(arg) for arg in argv])
+        captured = capsys.readouterr()
+        assert stop.value.code == 2, captured.out
+        assert "Traceback" not in captured.err
+        *progress, sentence = captured.err.replace("\r", "\n").strip().split("\n")
+        assert sentence.startswith("error: ") and not any("error" in line for line in progress), captured.err
+        return sentence
+
+    return run
+
+
+def test_a_script_run_by_a_user_ends_the_same_way():
+    done = subprocess.run(
+        [sys.executable, "-m", "recipes.grpo", "--max_step", "3"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: Unknown flag --max_step. Did you mean --max_steps? See --help.\n"
+
+
+def test_unknown_flag(refused):
+    assert "Unknown flag --learning_rat. Did you mean --learning_rate?" in refused("--learning_rat", "1e-3")
+    assert "Unknown flag --num_generation. Did you mean --num_generations?" in refused("--num_generation=4")
+
+
+def test_value_of_the_wrong_kind(refused):
+    assert "argument --max_steps" in refused("--max_steps", "many")
+
+
+def test_unknown_yaml_key(refused, tmp_path):
+    (tmp_path / "my.yaml").write_text("num_generatons: 4\n")
+    assert "Unknown key 'num_generatons' in the config file. Did you mean num_generations?" in refused(
+        "--config", "my.yaml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "cannot be read: No such file"), ("a: [", "is not YAML"), ("just text", "must hold `name: value` lines")],
+)
+def test_config_file_that_is_none(refused, tmp_path, content, sentence):
+    if content is not None:
+        (tmp_path / "my.yaml").write_text(content)
+    assert sentence in refused("--config", "my.yaml")
+
+
+def test_config_without_a_path(refused):
+    assert "--config needs the path" in refused("--config")
+
+
+def test_unknown_task(refused):
+    assert "Unknown task 'gsm8'. Did you mean gsm8k? Tasks: gsm8k, word_problems." in refused("--task", "gsm8")
+    assert "Unknown task '../x'" in refused("--task", "../x")
+
+
+def test_model_folder_missing(refused):
+    sentence = refused("--model_name_or_path", "./my-model")
+    assert "The model folder ./my-model does not exist" in sentence
+
+
+def test_model_folder_without_a_model(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "holds no config.json" in refused("--model_name_or_path", "./empty")
+    (tmp_path / "empty" / "adapter_config.json").write_text("{}")
+    assert "holds a LoRA adapter" in refused("--model_name_or_path", "./empty")
+
+
+def test_hub_unreachable(refused, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    sentence = refused("--model_name_or_path", "Qwen/Qwen2.5-0.5B-Instruct")
+    assert "The model Qwen/Qwen2.5-0.5B-Instruct cannot be loaded" in sentence
+    assert "--model_name_or_path PATH" in sentence
+
+
+def test_data_set_unreachable(refused, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    sentence = refused("--dataset_name", "openai/gsm8k-of-nobody")
+    assert "The data set openai/gsm8k-of-nobody cannot be loaded from the hub" in sentence
+    assert "--dataset_name PATH" in sentence
+
+
+def test_data_set_missing(refused):
+    assert "The data set ./rows.jsonl does not exist" in refused("--dataset_name", "./rows.jsonl")
+    assert "The data set data/gsm8k/train.jsonl does not exist" in refused("--dataset_name", "data/gsm8k/train.jsonl")
+
+
+def test_data_set_empty(refused, write_jsonl, tmp_path):
+    assert "rows.jsonl is empty" in refused("--dataset_name", write_jsonl([]))
+    (tmp_path / "folder").mkdir()
+    assert "The data set ./folder cannot be read" in refused("--dataset_name", "./folder")
+
+
+def test_data_set_without_its_columns(refused, write_jsonl):
+    path = write_jsonl([{"problem": "1 + 1?", "answer": "2"}] * 4)
+    assert "has no column question (it has problem, answer)" in refused("--dataset_name", path)
+
+
+def test_a_line_that_is_not_json(refused, write_jsonl, problems):
+    path = write_jsonl([*problems(3), '{"question": "cut o'])
+    assert f"{path}, line 4 is not JSON" in refused("--dataset_name", path)
+    path = write_jsonl([*problems(3), "[1, 2]"])
+    assert f"{path}, line 4 is not a JSON object" in refused("--dataset_name", path)
+
+
+def test_a_file_of_another_kind(refused, tmp_path):
+    (tmp_path / "rows.csv").write_text("question,answer\n")
+    assert "rows.csv is no JSONL file" in refused("--dataset_name", "rows.csv")
+
+
+def test_too_many_unusable_golds(refused, write_jsonl, problems):
+    rows = problems(4) + [{"question": f"Why {i}?", "answer": "because"} for i in range(8)]
+    write_jsonl(problems(2), "data/test.jsonl")
+    sentence = refused("--dataset_name", write_jsonl(rows, "data/train.jsonl").parent)
+    assert "8 of 12 train rows fail the gold self-test" in sentence
+    assert "'Why 0?': its gold answer 'because' is unusable" in sentence and "and 3 more" in sentence
+
+
+def test_a_few_unusable_golds_are_counted_listed_and_skipped(capsys, write_jsonl, problems):
+    rows = [*problems(10), {"question": "Why?", "answer": "because"}, {"question": "", "answer": "1"}]
+    write_jsonl(rows, "data/train.jsonl")
+    folder = write_jsonl(problems(5), "data/test.jsonl").parent
+    grpo.main(["--dataset_name", str(folder), "--dry_run"])
+    output = capsys.readouterr().out
+    assert "warning: 2 of 12 train rows fail" in output
+    assert "'Why?': its gold answer 'because' is unusable; '': it has no question" in output
+    assert "10 train and 5 held-out rows pass" in output
+
+
+def test_num_generations_that_does_not_divide_the_batch(refused):
+    sentence = refused("--num_generations", 6)
+    assert "--num_generations 6 does not divide the 64 completions of a step" in sentence
+    assert "take 2, 4, 8, 16, 32, 64" in sentence
+    assert "needs at least 2" in refused("--num_generations", 1)
+
+
+def test_settings_that_trl_refuses(refused):
+    assert "These settings do not go together: " in refused("--generation_batch_size", 64, "--steps_per_generation", 2)
+
+
+def test_reward_weights_that_are_not_one_for_each_reward(refused):
+    sentence = refused("--reward_weights", "1.0")
+    assert "--reward_weights has 1 values; give 2, for correctness_reward, think_format_reward" in sentence
+
+
+def test_four_bit_with_vllm(refused):
+    assert "4-bit weights and vLLM do not go together" in refused("--use_vllm")
+
+
+def test_output_folder_of_another_configuration(refused, capsys):
+    run = ["--max_steps", "1", "--eval_samples", "0", "--output_dir", "runs/x", "--per_device_train_batch_size", "8"]
+    grpo.main(run)
+    capsys.readouterr()
+    sentence = refused(*run, "--learning_rate", "0.5")
+    assert "runs/x holds a run with other settings (learning_rate 0.001 -> 0.5)" in sentence
+    assert "--output_dir" in sentence and "--overwrite" in sentence
+
+
+def test_output_folder_with_somebody_elses_files(refused, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("dear")
+    for extra in ([], ["--overwrite"]):
+        assert "holds files that are no run of ours" in refused("--output_dir", "mine", *extra)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "dear"
+    assert "is a file" in refused("--output_dir", "mine/thesis.tex")
+
+
+def test_think_tags_that_decoding_drops(refused, tmp_path):
+    from transformers import AutoTokenizer
+
+    for file in STARTER_FOLDER.iterdir():
+        (tmp_path / "special").mkdir(exist_ok=True)
+        (tmp_path / "special" / file.name).write_bytes(file.read_bytes())
+    tokenizer = AutoTokenizer.from_pretrained(STARTER_FOLDER)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    tokenizer.save_pretrained(tmp_path / "special")
+    sentence = refused("--model_name_or_path", "./special", "--task", "word_problems")
+    assert "<think> </think> do not survive this tokenizer's decoding" in sentence
+
+
+def test_a_model_without_a_chat_template(refused, tmp_path):
+    for file in STARTER_FOLDER.iterdir():
+        if file.name != "chat_template.jinja":
+            (tmp_path / "base").mkdir(exist_ok=True)
+            (tmp_path / "base" / file.name).write_bytes(file.read_bytes())
+    assert "no chat template" in refused("--model_name_or_path", "./base", "--task", "word_problems")
+
+
+def test_out_of_memory_names_three_flags_in_order(capsys):
+    @exit_kindly
+    def train():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(SystemExit) as stop:
+        train()
+    advice = capsys.readouterr().err
+    flags = ["--per_device_train_batch_size", "--max_completion_length", "--generation_batch_size"]
+    assert stop.value.code == 1
+    assert sorted(flags, key=advice.index) == flags
+
+
+def test_ctrl_c_leaves_no_traceback(capsys):
+    @exit_kindly
+    def wait():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        wait()
+    assert stop.value.code == 130
+    assert "run the same command to go on" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback():
+    @exit_kindly
+    def buggy():
+        raise RuntimeError("our own")
+
+    with pytest.raises(RuntimeError, match="our own"):
+        buggy()

@@ -1,0 +1,227 @@
+"""The recipe end to end on the miniature: real trainer, real 4-bit weights, real LoRA, real wandb offline."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from bitsandbytes.nn import Linear4bit
+from datasets import Dataset
+from trl import GRPOTrainer, get_peft_config, get_quantization_config
+
+from recipes import grpo, hardware
+from recipes.arguments import RecipeParser
+from recipes.qlora import correct_qlora
+from recipes.tasks import Task, load_task
+from rewards.completions import completion_text
+
+SMALL = ["--per_device_train_batch_size", "16", "--eval_samples", "8", "--save_steps", "2"]
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """The recipe's trainer, as its `main` makes it."""
+    parser = RecipeParser("grpo", grpo.GRPODefaults, grpo.QLoRA, "")
+    _, _, config, model_args = parser.parse(["--report_to", "none", *SMALL], hardware.detect())
+    config.model_init_kwargs = {"dtype": model_args.dtype}
+    trainer = GRPOTrainer(
+        model=hardware.model_path(model_args.model_name_or_path),
+        reward_funcs=load_task("word_problems").reward_funcs,
+        args=config,
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "Tom has 3"}], "answer": "3"}]),
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
+    correct_qlora(trainer.model)
+    return trainer
+
+
+def test_the_weights_are_four_bit_and_only_lora_is_trained(trainer):
+    layers = trainer.model.base_model.model.model.layers
+    bases = [m.base_layer for m in layers.modules() if hasattr(m, "base_layer") and hasattr(m, "lora_A")]
+    assert len(bases) == 7 * len(layers)  # q, k, v, o, gate, up, down
+    for base in bases:
+        assert isinstance(base, Linear4bit) and base.weight.quant_state.quant_type == "nf4"
+        assert base.weight.dtype == torch.uint8
+        assert base.weight.numel() * 2 == base.in_features * base.out_features  # two weights a byte
+    trained = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * len(bases)
+    assert all("lora_" in name and p.dtype == torch.float32 for name, p in trained.items())
+
+
+def test_evaluating_first_does_not_change_the_gradients(trainer):
+    """bitsandbytes packs weights in eval mode on some CPUs, and packed weights pass no gradient back."""
+
+    def gradients():
+        trainer.model.zero_grad()
+        trainer.model.train()
+        ids = torch.arange(10, 30).unsqueeze(0)
+        trainer.model(input_ids=ids, labels=ids).loss.backward()
+        return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+
+    torch.manual_seed(0)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    expected = gradients()
+    trainer.model.eval()
+    with torch.inference_mode():
+        trainer.model(input_ids=torch.arange(10, 30).unsqueeze(0))
+    for name, gradient in gradients().items():
+        assert gradient.abs().sum() > 0, name
+        torch.testing.assert_close(gradient, expected[name])
+
+
+def test_a_run_leaves_everything_in_its_folder_and_uploads_nothing(capsys):
+    grpo.main([*SMALL, "--max_steps", "3", "--seed", "7"])
+    output = capsys.readouterr().out
+    assert output.startswith("No CUDA GPU here")
+    assert "wandb: offline, nothing is uploaded" in output
+    run = Path("runs/grpo-word_problems")
+    result = json.loads((run / "result.json").read_text())
+    assert list(result) == [
+        *("task", "trainer", "model", "seed", "steps", "minutes", "peak_memory_gb", "before", "after")
+    ]
+    assert (result["task"], result["trainer"], result["model"], result["seed"], result["steps"]) == (
+        *("word_problems", "grpo", "starter", 7, 3),
+    )
+    for figures in (result["before"], result["after"]):
+        assert list(figures) == ["accuracy", "ci95", "strict_accuracy", "format", "mean_length", "n"]
+        assert figures["n"] == 8 and figures["ci95"][0] <= figures["accuracy"] <= figures["ci95"][1]
+        assert figures["strict_accuracy"] <= min(figures["accuracy"], figures["format"])
+
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == [1, 2, 3]
+    assert {"reward", "rewards/correctness_reward/mean", "entropy", "completions/mean_length"} <= metrics[0].keys()
+
+    assert {path.name for path in (run / "samples").iterdir()} == {
+        *("before.jsonl", "after.jsonl", "step_000001.jsonl", "step_000002.jsonl", "step_000003.jsonl")
+    }
+    samples = [json.loads(line) for line in (run / "samples" / "step_000002.jsonl").read_text().splitlines()]
+    assert len(samples) == 16
+    correctness = sum(sample["correctness_reward"] for sample in samples) / 16
+    assert correctness == pytest.approx(metrics[1]["rewards/correctness_reward/mean"])
+    assert {"think_format_reward", "extracted_answer", "gold_answer", "advantage"} <= samples[0].keys()
+
+    assert (run / "adapter" / "adapter_model.safetensors").exists()
+    assert (run / "curve.png").stat().st_size > 10_000
+    assert list((run / "wandb").glob("offline-run-*/*.wandb"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["seed"] == 7 and config["load_in_4bit"] and config["learning_rate"] == 1e-3
+
+    # The same command again trains nothing and changes nothing.
+    before = (run / "result.json").stat().st_mtime_ns
+    grpo.main([*SMALL, "--max_steps", "3", "--seed", "7"])
+    assert "is finished, nothing was trained" in capsys.readouterr().out
+    assert (run / "result.json").stat().st_mtime_ns == before
+
+    # Its config.yaml repeats it: the same settings, so the same figures.
+    grpo.main(["--config", str(run / "config.yaml"), "--output_dir", "runs/again"])
+    again = [json.loads(line) for line in Path("runs/again/metrics.jsonl").read_text().splitlines()]
+    assert [row["reward"] for row in again] == [row["reward"] for row in metrics]
+
+    # And --overwrite starts it anew.
+    grpo.main([*SMALL, "--max_steps", "2", "--seed", "7", "--overwrite"])
+    assert json.loads((run / "result.json").read_text())["steps"] == 2
+    assert not (run / "samples" / "step_000003.jsonl").exists()
+
+
+def test_a_dry_run_writes_nothing(capsys):
+    grpo.main([*SMALL, "--dry_run"])
+    output = capsys.readouterr().out
+    assert "rows pass the gold self-test" in output and "learning_rate: 0.001" in output
+    assert not Path("runs").exists()
+
+
+def test_a_reward_that_raises_in_mid_training_does_not_end_the_run(monkeypatch, caplog):
+    def fragile_reward(prompts, completions, **kwargs):
+        texts = [completion_text(completion) for completion in completions]
+        if any(text.startswith("<answer>") for text in texts):
+            raise ZeroDivisionError("in the user's own reward")
+        return [1.0] * len(texts)
+
+    monkeypatch.setattr(Task, "reward_funcs", property(lambda task: [task.correctness, fragile_reward]))
+    grpo.main([*SMALL, "--max_steps", "1", "--eval_samples", "0"])
+    samples = Path("runs/grpo-word_problems/samples/step_000001.jsonl").read_text().splitlines()
+    judged = [(json.loads(line)["fragile_reward"], json.loads(line)["completion"]) for line in samples]
+    assert {reward for reward, _ in judged} == {None, 1.0}
+    assert all((reward is None) == completion_text(c).startswith("<answer>") for reward, c in judged)
+    assert "fragile_reward raised ZeroDivisionError" in caplog.text
+
+
+def start(*argv):
+    return subprocess.Popen(
+        [sys.executable, "-m", "recipes.grpo", *SMALL, "--max_steps", "12", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def logged_steps(run: Path) -> list[int]:
+    path = run / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for_step(run: Path, step: int, process) -> None:
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or f'"step": {step},' not in (run / "metrics.jsonl").read_text():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def test_after_kill_9_the_same_command_goes_on_and_ends_as_if_nothing_had_happened():
+    run = Path("runs/grpo-word_problems")
+    first = start()
+    wait_for_step(run, 5, first)
+    first.kill()
+    first.wait()
+    assert not (run / "result.json").exists() and list(run.glob("checkpoint-*"))
+    before = (run / "before.json").read_text()
+
+    output, _ = (second := start()).communicate(timeout=300)
+    assert second.returncode == 0, output
+    assert "before training: solving" not in output  # it was measured already
+    assert (run / "before.json").read_text() == before
+    assert logged_steps(run) == list(range(1, 13))
+    assert json.loads((run / "result.json").read_text())["steps"] == 12
+
+    output, _ = (whole := start("--output_dir", "runs/whole")).communicate(timeout=300)
+    assert whole.returncode == 0, output
+    rows = [[json.loads(line) for line in (r / "metrics.jsonl").open()] for r in (run, Path("runs/whole"))]
+    assert [row["reward"] for row in rows[0]] == [row["reward"] for row in rows[1]]
+    minutes = [row["minutes"] for row in rows[0]]
+    assert minutes == sorted(minutes)
+
+
+def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on():
+    run = Path("runs/grpo-word_problems")
+    first = start("--save_steps", "100")
+    wait_for_step(run, 3, first)
+    first.send_signal(signal.SIGINT)
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == 130, output
+    assert "Traceback" not in output
+    assert "the same command goes on from there" in output
+    saved = int(next(run.glob("checkpoint-*")).name.split("-")[1])
+    assert logged_steps(run) == list(range(1, saved + 1))
+
+    output, _ = (second := start("--save_steps", "100")).communicate(timeout=300)
+    assert second.returncode == 0, output
+    assert logged_steps(run) == list(range(1, 13))
+
+
+def test_the_miniature_learns_to_reason():
+    grpo.main(["--max_steps", "40", "--eval_samples", "200", "--report_to", "none"])
+    result = json.loads(Path("runs/grpo-word_problems/result.json").read_text())
+    before, after = result["before"], result["after"]
+    assert before["accuracy"] <= 0.55 and after["accuracy"] >= 0.85
+    assert after["strict_accuracy"] >= 0.83 and after["format"] >= 0.95
+    assert after["mean_length"] >= 1.4 * before["mean_length"]

@@ -1,0 +1,82 @@
+"""Held-out accuracy by the training rewards, with an honest interval; sampling that does not depend on its batches."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from recipes.evaluate import summary, wilson_interval
+from recipes.hardware import STARTER_FOLDER
+from recipes.sample import sample
+from recipes.tasks import load_task
+from recipes.tasks.word_problems import generate
+
+TASK = load_task("word_problems")
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    # Newcombe (1998), table I, method 3 (the score interval without continuity correction).
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_the_wilson_interval_is_that_of_the_literature(right, n, low, high):
+    assert wilson_interval(right, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_the_proportion_and_stays_within_0_and_1(counts):
+    right, n = counts
+    low, high = wilson_interval(right, n)
+    assert -1e-12 <= low <= right / n + 1e-12 and right / n - 1e-12 <= high <= 1 + 1e-12
+
+
+def test_accuracy_strict_accuracy_and_format_are_counted_apart():
+    rows = [(1.0, 1.0, 20), (1.0, 0.0, 4), (0.0, 1.0, 20), (0.0, 0.0, 4), (None, 1.0, 999)]
+    samples = [{"correctness_reward": c, "think_format_reward": f, "length": n} for c, f, n in rows]
+    figures = summary(samples, TASK)
+    assert (figures["accuracy"], figures["strict_accuracy"], figures["format"]) == (0.5, 0.25, 0.5)
+    assert (figures["mean_length"], figures["n"]) == (12, 4)  # a row that cannot be judged is not counted
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return AutoModelForCausalLM.from_pretrained(STARTER_FOLDER), AutoTokenizer.from_pretrained(STARTER_FOLDER)
+
+
+def solve(starter, prompts, **options):
+    return sample(*starter, prompts, **({"max_completion_length": 48, "temperature": 0.0, "batch_size": 4} | options))
+
+
+def test_greedy_completions_come_in_order_whatever_the_batch(starter):
+    prompts = [TASK.prompt(row["question"]) for row in itertools.islice(generate(5, held_out=True), 10)]
+    together, single = solve(starter, prompts, batch_size=10), solve(starter, prompts, batch_size=1)
+    assert [c.text for c in together] == [c.text for c in single]
+    assert all(
+        c.text.startswith("<answer>") and c.length == len(c.text.split(">")[1].split("<")[0]) + 3 for c in single
+    )
+
+
+def test_a_completion_without_an_end_is_truncated(starter):
+    [completion] = solve(starter, [TASK.prompt("Tom has 3 apples.")], max_completion_length=2)
+    assert completion.truncated and completion.length == 2
+
+
+def test_sampling_follows_the_seed_and_thinks_now_and_then(starter):
+    prompts = [TASK.prompt(row["question"]) for row in itertools.islice(generate(5, held_out=True), 32)]
+    texts = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        texts.append([c.text for c in solve(starter, prompts, temperature=1.0, batch_size=32)])
+    assert texts[0] == texts[1] != texts[2]
+    assert 0 < sum("<think>" in text for text in texts[0]) < 32
+
+
+def test_the_model_is_left_in_the_mode_it_was_in(starter):
+    model, _ = starter
+    model.train()
+    solve(starter, [TASK.prompt("Tom has 3 apples.")])
+    assert model.training
+    model.eval()

@@ -1,0 +1,35 @@
+"""GSM8K's rows from a folder or a file, through `datasets`."""
+
+from recipes.tasks import load_task
+from recipes.tasks.loading import load_question_answer
+
+TASK = load_task("gsm8k")
+
+
+def test_a_folder_keeps_its_own_test_rows_apart(write_jsonl, problems):
+    write_jsonl(problems(6), "gsm8k/train.jsonl")
+    folder = write_jsonl([{"question": "held out?", "answer": "#### 1"}], "gsm8k/test.jsonl").parent
+    (folder / "README.md").write_text("# GSM8K")
+    train, held_out = TASK.load(str(folder), None, 0)
+    assert len(train) == 6 and held_out["question"] == ["held out?"]
+
+
+def test_a_single_file_is_split_by_seed_without_overlap(write_jsonl, problems):
+    path = str(write_jsonl(problems(50)))
+    train, held_out = load_question_answer(path, None, 3)
+    assert (len(train), len(held_out)) == (45, 5)
+    assert not set(train["question"]) & set(held_out["question"])
+    assert load_question_answer(path, None, 3)[1]["question"] == held_out["question"]
+
+
+def test_the_gold_is_what_follows_the_marker(problems):
+    row = problems(3)[2]
+    completion = [{"role": "assistant", "content": TASK.written("3")}]
+    for reward in TASK.reward_funcs:
+        assert reward(prompts=[""], completions=[completion], answer=[row["answer"]]) == [1.0]
+
+
+def test_the_prompt_asks_for_a_thought_then_an_answer():
+    system, user = TASK.prompt("1 + 1?")
+    assert system["role"] == "system" and system["content"].index("<think>") < system["content"].index("<answer>")
+    assert user == {"role": "user", "content": "1 + 1?"}

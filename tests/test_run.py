@@ -1,0 +1,81 @@
+"""The folder of a run: nothing is lost, nothing is mixed."""
+
+import json
+
+import pytest
+
+from recipes.errors import InputError
+from recipes.record import Recorder, read_metrics
+from recipes.run import Run, write_atomically
+
+
+def begun(folder, **settings):
+    run = Run(str(folder), settings)
+    run.begin()
+    return run
+
+
+def test_the_same_settings_go_on_and_others_are_refused(tmp_path):
+    begun(tmp_path / "r", seed=1, lr=0.1)
+    assert Run(str(tmp_path / "r"), {"seed": 1, "lr": 0.1}).result is None
+    with pytest.raises(InputError, match=r"other settings \(seed 1 -> 2\)"):
+        Run(str(tmp_path / "r"), {"seed": 2, "lr": 0.1})
+    Run(str(tmp_path / "r"), {"seed": 1, "lr": 0.1, "report_to": "none"})
+
+
+def test_an_old_run_is_deleted_only_when_its_successor_begins(tmp_path):
+    begun(tmp_path / "r", seed=1).finish(steps=3)
+    successor = Run(str(tmp_path / "r"), {"seed": 2}, overwrite=True)
+    assert successor.result is None
+    assert Run(str(tmp_path / "r"), {"seed": 1}).result == {"steps": 3}
+    successor.begin()
+    assert not (tmp_path / "r" / "result.json").exists()
+
+
+@pytest.mark.parametrize("rest", ["", '{"global_step": 4'])
+def test_a_checkpoint_that_a_crash_cut_off_is_passed_over(tmp_path, rest):
+    run = begun(tmp_path / "r")
+    assert run.last_checkpoint() is None
+    for step, state in ((2, '{"global_step": 2}'), (10, rest)):
+        (run.folder / f"checkpoint-{step}").mkdir()
+        if state:
+            (run.folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert run.last_checkpoint() == str(run.folder / "checkpoint-2")
+    assert not (run.folder / "checkpoint-10").exists()
+
+
+def test_checkpoints_are_ordered_by_number(tmp_path):
+    run = begun(tmp_path / "r")
+    for step in (9, 10):
+        (run.folder / f"checkpoint-{step}").mkdir()
+        (run.folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert run.last_checkpoint().endswith("checkpoint-10")
+
+
+def test_a_half_written_last_line_of_metrics_is_dropped(tmp_path):
+    run = begun(tmp_path / "r")
+    (run.folder / "metrics.jsonl").write_text('{"step": 1, "minutes": 0.1}\n{"step": 2, "min')
+    assert read_metrics(run) == [{"step": 1, "minutes": 0.1}]
+
+
+def test_resuming_drops_what_was_logged_after_the_checkpoint(tmp_path):
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    run = begun(tmp_path / "r")
+    rows = [{"step": step, "minutes": step / 10} for step in range(1, 6)]
+    write_atomically(run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    for step in range(1, 6):
+        run.save_samples(f"step_{step:06d}", [])
+    recorder = Recorder(run, trainer=None)
+    state = TrainerState(global_step=3, max_steps=9, is_world_process_zero=True)
+    recorder.on_train_begin(TrainingArguments(use_cpu=True), state, TrainerControl())
+    recorder.on_train_end(None, state, None)
+    assert [row["step"] for row in read_metrics(run)] == [1, 2, 3]
+    assert len(list((run.folder / "samples").iterdir())) == 3
+    assert recorder.minutes >= 0.3
+
+
+def test_an_atomic_write_leaves_no_draft(tmp_path):
+    write_atomically(tmp_path / "a.json", "1")
+    write_atomically(tmp_path / "a.json", "2")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "2")]

@@ -8,6 +8,7 @@ the recipe guards the rewards and records metrics and samples. A pair's figure i
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import statistics
 import tempfile
@@ -85,7 +86,7 @@ def recipe(steps: int, folder: str) -> list[float]:
 
 
 def differences(ends: list[float]) -> list[float]:
-    return [after - before for before, after in zip(ends, ends[1:], strict=False)][WARM_UP:]
+    return [after - before for before, after in itertools.pairwise(ends)][WARM_UP:]
 
 
 def main() -> None:

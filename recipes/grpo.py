@@ -34,7 +34,7 @@ class GRPODefaults(GRPOConfig):
 
     num_generations: int = 8
     temperature: float = 1.0
-    beta: float = 0.0  # no KL term: the rules, unlike a reward model, cannot be over-optimized by drifting away
+    beta: float = 0.0  # no KL term and no reference model, as in DAPO and Dr. GRPO
     logging_steps: float = 1
     save_total_limit: int = 2
     report_to: str = "wandb"
@@ -74,7 +74,12 @@ def main(argv: list[str] | None = None) -> None:
     run.begin()
     set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
 
-    config.model_init_kwargs = {"revision": model_args.model_revision, "dtype": model_args.dtype}
+    config.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "dtype": model_args.dtype,
+        "attn_implementation": model_args.attn_implementation,
+        **(config.model_init_kwargs or {}),
+    }
     trainer = GRPOTrainer(
         model=hardware.model_path(model_args.model_name_or_path),
         reward_funcs=checked.rewards,

@@ -57,7 +57,7 @@ def plot_curve(run: Run) -> Path:
         axes.plot(*zip(*points, strict=True) if points else ([], []), color="#2a6f97", label="training samples")
         if held_out and run.result and run.result["before"]:
             ends = [run.result["before"][held_out], run.result["after"][held_out]]
-            axes.plot([0, run.result["steps"]], ends, "o", color="#d1495b", label="held-out, before and after")
+            axes.plot([0, run.result["steps"]], ends, "o", color="#d1495b", label="held-out, greedy")
             axes.legend(frameon=False, fontsize=8, loc="lower right")
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("step", fontsize=8)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from recipes.qlora import correct_qlora
 from recipes.tasks import Task, load_task
 from rewards.completions import completion_text
 
+README = Path(__file__).parent.parent / "README.md"
 SMALL = ["--per_device_train_batch_size", "16", "--eval_samples", "8", "--save_steps", "2"]
 
 
@@ -225,3 +227,16 @@ def test_the_miniature_learns_to_reason():
     assert before["accuracy"] <= 0.55 and after["accuracy"] >= 0.85
     assert after["strict_accuracy"] >= 0.83 and after["format"] >= 0.95
     assert after["mean_length"] >= 1.4 * before["mean_length"]
+
+
+VARIANTS = re.findall(r"^\| .*\| +`(--[^`]*(?:loss_type|importance)[^`]*)` +\|$", README.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("flags", VARIANTS)
+def test_every_variant_of_the_readme_trains(flags):
+    grpo.main([*SMALL, "--max_steps", "2", "--eval_samples", "0", "--report_to", "none", *flags.split()])
+    assert logged_steps(Path("runs/grpo-word_problems")) == [1, 2]
+
+
+def test_the_readme_lists_five_variants():
+    assert len(VARIANTS) == 5

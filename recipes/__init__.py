@@ -1,7 +1,12 @@
 """Short recipe scripts over TRL: one file per trainer, any trainer on any task."""
 
 import logging
+import os
 import warnings
+
+# One process trains on one GPU; several are the launcher's business. Before any import that starts CUDA.
+if "WORLD_SIZE" not in os.environ:
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 # What the libraries tell each other's developers; nobody who runs a recipe can act on it.
 for name in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.repocard"):

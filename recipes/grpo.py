@@ -12,17 +12,16 @@ become more likely. The folder of the run, runs/grpo-<task>, holds everything: s
 import sys
 from dataclasses import dataclass, field
 
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
 from recipes import hardware
 from recipes.arguments import RecipeParser
 from recipes.errors import exit_kindly
 from recipes.evaluate import evaluate_once
-from recipes.interrupt import SaveOnInterrupt
+from recipes.interrupt import save_on_interrupt
 from recipes.preflight import preflight
 from recipes.qlora import correct_qlora
-from recipes.record import Recorder
+from recipes.record import record
 from recipes.report import plot_curve, print_result
 from recipes.run import Run
 from recipes.tracking import set_up_wandb
@@ -74,12 +73,8 @@ def main(argv: list[str] | None = None) -> None:
     run.begin()
     set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
 
-    config.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "dtype": model_args.dtype,
-        "attn_implementation": model_args.attn_implementation,
-        **(config.model_init_kwargs or {}),
-    }
+    loading = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
+    config.model_init_kwargs = {"revision": model_args.model_revision, **loading, **(config.model_init_kwargs or {})}
     trainer = GRPOTrainer(
         model=hardware.model_path(model_args.model_name_or_path),
         reward_funcs=checked.rewards,
@@ -90,11 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         peft_config=get_peft_config(model_args),
     )
     correct_qlora(trainer.model)
-    recorder, interrupt = Recorder(run, trainer), SaveOnInterrupt()
-    for shown_instead in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(shown_instead)
-    trainer.add_callback(recorder)
-    trainer.add_callback(interrupt)
+    recorder, interrupt = record(run, trainer), save_on_interrupt(trainer)
 
     before = evaluate_once(run, "before", trainer, checked, task, args.eval_temperature)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())

@@ -5,6 +5,13 @@ import signal
 from transformers import TrainerCallback
 
 
+def save_on_interrupt(trainer) -> "SaveOnInterrupt":
+    """Add the callback to `trainer`; its `stopped` says afterwards whether training was interrupted."""
+    callback = SaveOnInterrupt()
+    trainer.add_callback(callback)
+    return callback
+
+
 class SaveOnInterrupt(TrainerCallback):
     """Ctrl-C (or SIGTERM) once: finish this step, save a checkpoint, stop. Twice: stop at once."""
 

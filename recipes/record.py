@@ -5,11 +5,20 @@ import math
 import time
 
 from tqdm.auto import tqdm
-from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from recipes.run import Run, write_atomically
 
 SHOWN = {"correctness_reward": "correct", "think_format_reward": "format"}
+
+
+def record(run: Run, trainer) -> "Recorder":
+    """Add a `Recorder` to `trainer`, in place of its own progress bar and of a dictionary printed at every log."""
+    for shown_instead in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(shown_instead)
+    recorder = Recorder(run, trainer)
+    trainer.add_callback(recorder)
+    return recorder
 
 
 class Recorder(ProgressCallback):

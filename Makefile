@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 help:  ## list these targets
 	@echo 'make <target> [ARGS="--flag value ..."]    trainers run on any task of recipes/tasks'
-	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  \1\t\2/' | expand -t 20
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 grpo-%: $(INSTALLED)  ## train with GRPO: make grpo-gsm8k, make grpo-word_problems
 	@$(RUN) -m recipes.grpo --task $* $(ARGS)

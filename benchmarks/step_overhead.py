@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
 from recipes import grpo, hardware
+from recipes.qlora import correct_qlora
 from recipes.tasks import load_task
 
 TASK = load_task("word_problems")
@@ -74,6 +75,7 @@ def bare(steps: int, folder: str) -> list[float]:
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    correct_qlora(trainer.model)  # the same precision for both
     trainer.train()
     return differences(times.ends)
 

@@ -1,5 +1,6 @@
 """A user's mistake is one sentence and exit code 2, never a traceback."""
 
+import contextlib
 import functools
 import sys
 
@@ -9,11 +10,26 @@ class InputError(Exception):
 
 
 OUT_OF_MEMORY = """\
-The GPU ran out of memory. Lower these flags, in this order, and run the same command again:
+The GPU ran out of memory. Lower these flags, in this order:
   1. --per_device_train_batch_size  (halve it and double --gradient_accumulation_steps: slower, same result)
   2. --max_completion_length        (shorter thoughts)
   3. --generation_batch_size        (fewer completions at a time; a multiple of the batch size)
+The first goes on where this run stopped; the others make another run: add --overwrite.
 Or take a smaller model with --model_name_or_path."""
+
+
+@contextlib.contextmanager
+def refused_settings():
+    """Around a library's construction: what it refuses is a user's mistake, said in the library's words."""
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        raise InputError(f"The trainer refuses these settings: {one_line(error)}") from error
+
+
+def one_line(message: object) -> str:
+    """A message without its line breaks; an exception without one by its name."""
+    return " ".join(str(message).split()) or type(message).__name__
 
 
 def exit_kindly(main):

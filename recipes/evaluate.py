@@ -5,6 +5,7 @@ import math
 import torch
 from trl.models.utils import unwrap_model_for_generation
 
+from recipes.errors import InputError
 from recipes.run import Run
 from recipes.sample import sample
 from recipes.tasks import Task
@@ -34,21 +35,15 @@ def evaluate(trainer, tokenizer, rows, task: Task, rewards: list, temperature: f
         torch.random.fork_rng(),
     ):
         torch.manual_seed(config.seed)
-        completions = sample(
-            model,
-            tokenizer,
-            rows["prompt"],
-            max_completion_length=config.max_completion_length,
-            temperature=temperature,
-            batch_size=config.per_device_eval_batch_size,
-        )
-    columns = {name: rows[name] for name in rows.column_names if name != "prompt"}
+        completions = sample(model, tokenizer, rows["prompt"], config, temperature)
+    columns = {name: list(rows[name]) for name in rows.column_names}
     messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
-    judged = {reward.__name__: reward(prompts=rows["prompt"], completions=messages, **columns) for reward in rewards}
+    prompts = columns.pop("prompt")
+    judged = {reward.__name__: reward(prompts=prompts, completions=messages, **columns) for reward in rewards}
     samples = [
         {
-            "question": rows["question"][i],
-            "answer": rows["answer"][i],
+            "question": columns["question"][i],
+            "answer": columns["answer"][i],
             "completion": completion.text,
             "length": completion.length,
             "truncated": completion.truncated,
@@ -76,6 +71,8 @@ def summary(samples: list[dict], task: Task) -> dict:
     """The figures of `result.json` for one evaluation."""
     samples = [sample for sample in samples if sample[task.correctness.__name__] is not None]
     n = len(samples)
+    if not n:
+        raise InputError(f"{task.correctness.__name__} could judge none of the held-out rows: see the warnings above.")
     right = [sample[task.correctness.__name__] == 1.0 for sample in samples]
     formed = [sample[task.format.__name__] == 1.0 for sample in samples]
     return {

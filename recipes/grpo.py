@@ -12,17 +12,19 @@ become more likely. The folder of the run, runs/grpo-<task>, holds everything: s
 import sys
 from dataclasses import dataclass, field
 
+import yaml
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
 from recipes import hardware
 from recipes.arguments import RecipeParser
-from recipes.errors import exit_kindly
+from recipes.errors import exit_kindly, refused_settings
 from recipes.evaluate import evaluate_once
 from recipes.interrupt import save_on_interrupt
 from recipes.preflight import preflight
 from recipes.qlora import correct_qlora
 from recipes.record import record
 from recipes.report import plot_curve, print_result
+from recipes.resume import train_from
 from recipes.run import Run
 from recipes.tracking import set_up_wandb
 
@@ -57,10 +59,10 @@ def main(argv: list[str] | None = None) -> None:
     machine = hardware.detect()
     parser = RecipeParser("grpo", GRPODefaults, QLoRA, __doc__)
     task, args, config, model_args = parser.parse(argv, machine)
-    print(hardware.first_line(machine, args.task, model_args.model_name_or_path))
+    print(hardware.first_line(machine, args.task, parser.asked_task, model_args.model_name_or_path))
     print(hardware.chosen(parser.settings), flush=True)
 
-    run = Run(config.output_dir, parser.settings, args.overwrite)
+    run = Run(config.output_dir, parser.settings, parser.given, args.overwrite)
     if run.result and not args.dry_run:
         print_result(run)
         print(f"{run.folder} is finished, nothing was trained. --overwrite trains anew, --output_dir elsewhere.")
@@ -68,29 +70,30 @@ def main(argv: list[str] | None = None) -> None:
 
     checked = preflight(args, config, model_args, task, machine)
     if args.dry_run:
-        print(run.settings_as_yaml(), "Dry run: nothing was trained.", sep="\n")
+        print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
         return
     run.begin()
     set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
 
     loading = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     config.model_init_kwargs = {"revision": model_args.model_revision, **loading, **(config.model_init_kwargs or {})}
-    trainer = GRPOTrainer(
-        model=hardware.model_path(model_args.model_name_or_path),
-        reward_funcs=checked.rewards,
-        args=config,
-        train_dataset=checked.train,
-        processing_class=checked.tokenizer,
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
-    )
+    with refused_settings():
+        trainer = GRPOTrainer(
+            model=hardware.model_path(model_args.model_name_or_path),
+            reward_funcs=checked.rewards,
+            args=config,
+            train_dataset=checked.train,
+            processing_class=checked.tokenizer,
+            quantization_config=get_quantization_config(model_args),
+            peft_config=get_peft_config(model_args),
+        )
     correct_qlora(trainer.model)
     recorder, interrupt = record(run, trainer), save_on_interrupt(trainer)
 
     before = evaluate_once(run, "before", trainer, checked, task, args.eval_temperature)
-    trainer.train(resume_from_checkpoint=run.last_checkpoint())
-    if interrupt.stopped:
-        step, of = trainer.state.global_step, trainer.state.max_steps
+    train_from(trainer, run.last_checkpoint())
+    step, of = trainer.state.global_step, trainer.state.max_steps
+    if interrupt.stopped and step < of:
         print(f"Saved step {step} of {of}: the same command goes on from there.")
         sys.exit(130)
     after = evaluate_once(run, "after", trainer, checked, task, args.eval_temperature)
@@ -101,13 +104,13 @@ def main(argv: list[str] | None = None) -> None:
         trainer="grpo",
         model=model_args.model_name_or_path,
         seed=config.seed,
-        steps=trainer.state.global_step,
+        steps=step,
         minutes=round(recorder.minutes, 2),
         peak_memory_gb=round(hardware.peak_memory_gb(machine), 2),
         before=before,
         after=after,
     )
-    plot_curve(run)
+    plot_curve(run, task)
     print_result(run)
     print(f"{run.result['minutes']} minutes, peak {run.result['peak_memory_gb']} GB; everything is in {run.folder}/")
     trainer.end()

@@ -29,7 +29,8 @@ class GuardedReward:
         try:
             judged, extra = self._judge(columns, rows)
         except Exception:
-            rows = [row for row in rows if self._can_judge(columns, row)]
+            # Each row is tried by itself; what a try says to TRL's metrics is not heard.
+            rows = [row for row in rows if self._can_judge({**columns, "log_metric": lambda name, value: None}, row)]
             try:
                 judged, extra = self._judge(columns, rows) if rows else ([], {})
             except Exception as error:  # each row alone is fine, together they are not
@@ -47,8 +48,11 @@ class GuardedReward:
             name: [values[row] for row in rows] if isinstance(values, list) and len(values) == count else values
             for name, values in columns.items()
         }
-        rewards = self.reward(**selected, log_extra=lambda name, values: extra[name].extend(values))
-        return list(rewards), extra
+        rewards = list(self.reward(**selected, log_extra=lambda name, values: extra[name].extend(values)))
+        for name, values in {"rewards": rewards, **extra}.items():
+            if len(values) != len(rows):
+                raise ValueError(f"{len(values)} {name} for {len(rows)} completions")
+        return rewards, extra
 
     def _can_judge(self, columns: dict, row: int) -> bool:
         try:

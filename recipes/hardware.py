@@ -27,7 +27,7 @@ class Machine:
 
 # Free GB needed, model, completions in one forward pass, longest completion in tokens. For cards of 24, 16, 12, 8 GB.
 PROFILES = [
-    (21.0, "Qwen/Qwen2.5-3B-Instruct", 8, 768),
+    (21.0, "Qwen/Qwen2.5-3B-Instruct", 8, 1024),
     (14.0, "Qwen/Qwen2.5-1.5B-Instruct", 16, 768),
     (10.0, "Qwen/Qwen2.5-1.5B-Instruct", 8, 512),
     (0.0, "Qwen/Qwen2.5-0.5B-Instruct", 8, 512),
@@ -38,6 +38,7 @@ COMPLETIONS_PER_STEP = 64
 STARTER_TRAINING = {
     "learning_rate": 1e-3,
     "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
     "max_steps": 60,
     "save_steps": 10,
     "per_device_train_batch_size": COMPLETIONS_PER_STEP,
@@ -77,6 +78,7 @@ def defaults(machine: Machine, task: Task, given: dict) -> dict:
         **_precision(machine, given),
         "learning_rate": 1e-5,
         "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 10,
         "max_steps": 200,
         "save_steps": 20,
         "per_device_train_batch_size": batch,
@@ -112,13 +114,14 @@ def model_path(name: str) -> str:
     return str(STARTER_FOLDER) if name == STARTER else name
 
 
-def first_line(machine: Machine, task_name: str, model: str) -> str:
+def first_line(machine: Machine, task_name: str, asked_task: str, model: str) -> str:
     """What is about to happen, in one sentence; without a GPU also what the same command does on one."""
     line = f"Training {model} on {task_name} on {machine}."
     if machine.device == "cpu" and model == STARTER:
+        asked = {"gsm8k": "GSM8K"}.get(asked_task, asked_task)
         line = (
             f"No CUDA GPU here ({machine}): training the bundled starter model on {task_name} on the CPU, in float32. "
-            "On a GPU the same command trains Qwen/Qwen2.5-1.5B-Instruct on GSM8K."
+            f"On a GPU (12 GB) the same command trains {PROFILES[2][1]} on {asked}."
         )
     if model == STARTER and task_name != "word_problems":
         line += (

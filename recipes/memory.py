@@ -7,16 +7,30 @@ GB = 1e9
 OVERHEAD_GB = {"cuda": 0.8, "cpu": 1.2}  # libraries, the CUDA context, fragments
 
 
-def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_length: int) -> float:
+def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_length: int) -> float | None:
     """The peak of a GRPO run in GB: weights, adapter and optimizer, and the larger of generation and one training pass.
 
     Args:
         model_config: the model's configuration.
         model_args (`trl.ModelConfig`), config (`trl.GRPOConfig`): the run's settings.
         prompt_length (`int`): the longest prompt in tokens.
+
+    Returns:
+        `float` or `None`: `None` for an architecture whose configuration does not tell.
     """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
+    text = model_config.get_text_config()
+    hidden, layers = text.hidden_size, text.num_hidden_layers
+    inner_size = getattr(text, "intermediate_size", None) or 4 * hidden
+    heads = getattr(text, "num_attention_heads", None)
+    key_value_heads = getattr(text, "num_key_value_heads", None) or heads
+    if not isinstance(inner_size, int) or not isinstance(key_value_heads, int):
+        return None
+    head_size = getattr(text, "head_dim", None) or hidden // heads
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(model_config, trust_remote_code=config.trust_remote_code)
+    except Exception:  # an estimate must not end a run that could work
+        return None
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     inner = sum(layer.weight.numel() for layer in linear)
@@ -32,13 +46,10 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
     trained = sum(model_args.lora_r * sum(layer.weight.shape) for layer in linear) if model_args.use_peft else inner
     adapter = trained * per_trained
 
-    text = model_config.get_text_config()
     tokens = prompt_length + config.max_completion_length
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    cache = 2 * text.num_hidden_layers * text.num_key_value_heads * head_size * width
-    generation = config.generation_batch_size * tokens * cache
-    layer = width * (12 * text.hidden_size + 5 * text.intermediate_size)  # what one layer's backward pass keeps
-    kept = text.hidden_size * width if config.gradient_checkpointing else layer
-    training = config.per_device_train_batch_size * tokens * (text.num_hidden_layers * kept + layer)
+    generation = config.generation_batch_size * tokens * 2 * layers * key_value_heads * head_size * width
+    layer = width * (12 * hidden + 5 * inner_size)  # what one layer's backward pass keeps, a token
+    kept = hidden * width if config.gradient_checkpointing else layer
+    training = config.per_device_train_batch_size * tokens * (layers * kept + layer)
     overhead = OVERHEAD_GB["cpu" if config.use_cpu else "cuda"]
     return (weights + adapter + max(generation, training)) / GB + overhead

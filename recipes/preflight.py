@@ -4,24 +4,26 @@ The gold self-test is the heart of it: a row is worth training on only if its ow
 expected form, earns full marks by the task's rewards, and a wrong answer earns no correctness.
 """
 
+import difflib
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
+from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from recipes import hardware, hub
-from recipes.errors import InputError
+from recipes.errors import InputError, one_line
 from recipes.guard import GuardedReward
 from recipes.memory import estimate_gb
 from recipes.tasks import Task
 from rewards.answers import gold_answer
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-MOST_ROWS_TESTED = 10_000
 ROWS_NAMED = 5
 
 
@@ -38,33 +40,37 @@ class Checked:
 def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -> Checked:
     """Check settings, model, template, data and memory; raises `InputError` for what cannot work."""
     started = time.monotonic()
-    if model_args.load_in_4bit and config.use_vllm:
-        raise InputError(
-            "4-bit weights and vLLM do not go together in TRL: add --load_in_4bit False, or drop --use_vllm."
-        )
     weights, names = config.reward_weights, [reward.__name__ for reward in task.reward_funcs]
     if weights is not None and len(weights) != len(names):
         raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
     model_config, tokenizer = _read_model(model_args, config)
-    prefill = _check_template(tokenizer, task)
+    prompt_of, prefill = _check_template(tokenizer, task, config.chat_template_kwargs or {})
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
     rewards = [GuardedReward(reward, prefill) for reward in task.reward_funcs]
     train = usable_rows(train, task, "train")
     held_out = usable_rows(held_out.select(range(min(args.eval_samples, len(held_out)))), task, "held-out")
-    train, held_out = (rows.add_column("prompt", [*map(task.prompt, rows["question"])]) for rows in (train, held_out))
+    prompts = config.generation_batch_size // config.num_generations
+    if len(train) < prompts:
+        raise InputError(
+            f"{len(train)} usable train rows are fewer than the {prompts} prompts of one generation batch: "
+            f"give more rows, or lower --per_device_train_batch_size."
+        )
+    train, held_out = (rows.add_column("prompt", [*map(prompt_of, rows["question"])]) for rows in (train, held_out))
 
-    prompts = sorted(train["prompt"], key=lambda messages: -len(messages[-1]["content"]))[:20]
-    prompt_length = max(len(tokenizer.apply_chat_template(p, add_generation_prompt=True)["input_ids"]) for p in prompts)
+    longest = sorted(train["prompt"], key=lambda messages: -len(messages[-1]["content"]))[:20]
+    rendered = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in longest]
+    prompt_length = max(len(tokenizer.encode(text, add_special_tokens=False)) for text in rendered)
     needed = estimate_gb(model_config, model_args, config, prompt_length)
+    memory = f"about {needed:.1f}" if needed else "(not estimated for this architecture)"
     print(
         f"preflight: {len(train):,} train and {len(held_out):,} held-out rows pass the gold self-test; "
-        f"{config.generation_batch_size} completions a step = {config.generation_batch_size // config.num_generations} "
-        f"prompts x {config.num_generations} generations; memory about {needed:.1f} of {machine.free_gb:.1f} GB free; "
+        f"a generation batch is {config.generation_batch_size} completions = {prompts} prompts x "
+        f"{config.num_generations}; memory {memory} of {machine.free_gb:.1f} GB free; "
         f"{time.monotonic() - started:.1f} s."
     )
     if prefill:
         print(f"The chat template begins every completion with {prefill.strip()}: the rewards judge it as written.")
-    if needed > machine.free_gb:
+    if needed and needed > machine.free_gb:
         print(
             f"warning: this run may need {needed - machine.free_gb:.1f} GB more than is free. Lower "
             "--per_device_train_batch_size first, then --max_completion_length, or take a smaller model."
@@ -72,12 +78,47 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
     return Checked(tokenizer, train, held_out, rewards)
 
 
-def check_batch(settings: dict) -> None:
-    """A step's completions must be whole groups of `num_generations`; raises `InputError`."""
-    group, batch = int(settings["num_generations"]), int(settings["per_device_train_batch_size"])
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    steps = settings.get("steps_per_generation") or settings["gradient_accumulation_steps"]
-    total = int(settings.get("generation_batch_size") or batch * int(steps) * processes)
+AT_LEAST_ONE = (
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+    *("max_completion_length", "logging_steps", "save_steps", "lora_r"),
+)
+LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+
+
+def check_settings(settings: dict) -> None:
+    """What the flags alone show to be wrong; raises `InputError`."""
+    for name in AT_LEAST_ONE:
+        if name in settings and settings[name] <= 0:
+            raise InputError(f"--{name} {settings[name]}: give a number above 0.")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("The recipes run as one process so far: start them without a launcher.")
+    if settings["load_in_4bit"] and settings.get("use_vllm"):
+        raise InputError(
+            "4-bit weights and vLLM do not go together in TRL: add --load_in_4bit False, or drop --use_vllm."
+        )
+    if settings["load_in_4bit"] and not settings["use_peft"]:
+        raise InputError("4-bit weights cannot be trained themselves: keep --use_peft, or add --load_in_4bit False.")
+    if settings["use_cpu"] and settings["fp16"]:
+        raise InputError("--fp16 needs a GPU: drop it.")
+    if settings["resume_from_checkpoint"]:
+        raise InputError("A run goes on by itself from its --output_dir: drop --resume_from_checkpoint.")
+    if settings["eval_strategy"] != "no":
+        raise InputError("The recipe evaluates before and after training (--eval_samples): drop --eval_strategy.")
+    if settings.get("temperature", 1.0) <= 0:
+        raise InputError(f"--temperature {settings['temperature']}: GRPO needs completions that differ, so above 0.")
+    if settings.get("loss_type", "dapo") not in LOSSES:
+        near = difflib.get_close_matches(settings["loss_type"], LOSSES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"Unknown --loss_type {settings['loss_type']!r}.{hint} One of {', '.join(LOSSES)}.")
+    if "num_generations" in settings:
+        _check_groups(settings)
+
+
+def _check_groups(settings: dict) -> None:
+    """Completions are generated in whole groups of `num_generations`."""
+    group, batch = settings["num_generations"], settings["per_device_train_batch_size"]
+    steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
+    total = settings["generation_batch_size"] or batch * steps
     if group < 2:
         raise InputError(
             f"--num_generations {group}: GRPO compares the completions of one prompt, so it needs at least 2."
@@ -85,21 +126,19 @@ def check_batch(settings: dict) -> None:
     if total % group:
         fits = [str(n) for n in range(2, total + 1) if total % n == 0]
         raise InputError(
-            f"--num_generations {group} does not divide the {total} completions of a step "
-            f"(--per_device_train_batch_size {batch} x {steps} x {processes} processes): "
-            f"take {', '.join(fits[:8])}, or another batch size."
+            f"--num_generations {group} does not divide the {total} completions of a generation batch "
+            f"(--per_device_train_batch_size {batch} x {steps}): take {', '.join(fits[:8])}, or another batch size."
         )
 
 
 def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
     """`rows` without those that fail the gold self-test, which are counted and named; over half: `InputError`."""
-    tested = rows.select(range(min(len(rows), MOST_ROWS_TESTED)))
-    golds = [gold_answer(gold) for gold in tested["answer"]]
-    perfect = _judge(task, [task.written(gold) for gold in golds], tested)
+    questions, golds = list(rows["question"]), [gold_answer(gold) for gold in rows["answer"]]
+    perfect = _judge(task, [task.written(gold) for gold in golds], rows)
     # "1" in front makes another number of any number.
-    wrong = _judge(task, [task.written("1" + gold) for gold in golds], tested)
+    wrong = _judge(task, [task.written("1" + gold) for gold in golds], rows)
     failures = {}
-    for row, question in enumerate(tested["question"]):
+    for row, question in enumerate(questions):
         scores = [values[row] for values in perfect]
         if not isinstance(question, str) or not question.strip():
             failures[row] = "it has no question"
@@ -111,20 +150,20 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
             failures[row] = f"a wrong answer is paid {wrong[0][row]}"
     if not failures:
         return rows
-    named = "; ".join(f"{tested[row]['question']!r:.60}: {why}" for row, why in [*failures.items()][:ROWS_NAMED])
+    named = "; ".join(f"{questions[row]!r:.60}: {why}" for row, why in [*failures.items()][:ROWS_NAMED])
     more = f"; and {len(failures) - ROWS_NAMED} more" if len(failures) > ROWS_NAMED else ""
-    verdict = f"{len(failures)} of {len(tested)} {name} rows fail the gold self-test ({named}{more})"
-    if 2 * len(failures) > len(tested):
+    verdict = f"{len(failures)} of {len(rows)} {name} rows fail the gold self-test ({named}{more})"
+    if 2 * len(failures) > len(rows):
         raise InputError(f"{verdict}: the column `answer` must hold a number, or a solution ending in `#### number`.")
     print(f"warning: {verdict}; they are left out.")
     return rows.select([row for row in range(len(rows)) if row not in failures])
 
 
 def _judge(task: Task, completions: list[str], rows: Dataset) -> list[list[float | None]]:
-    columns = {name: rows[name] for name in rows.column_names}
+    columns = {name: list(rows[name]) for name in rows.column_names}
     logging.getLogger("rewards").setLevel(logging.ERROR)  # the rows are named here, in one sentence
     try:
-        return [reward(prompts=rows["question"], completions=completions, **columns) for reward in task.reward_funcs]
+        return [reward(prompts=columns["question"], completions=completions, **columns) for reward in task.reward_funcs]
     finally:
         logging.getLogger("rewards").setLevel(logging.NOTSET)
 
@@ -132,32 +171,38 @@ def _judge(task: Task, completions: list[str], rows: Dataset) -> list[list[float
 def _read_model(model_args, config):
     """The model's configuration and tokenizer, which are small."""
     name = model_args.model_name_or_path
-    path = hardware.model_path(name)
-    if not Path(path).is_dir():
-        if hub.is_local_path(name):
-            raise InputError(f"The model folder {name} does not exist: give --model_name_or_path a folder or a hub id.")
+    path = Path(hardware.model_path(name))
+    if path.is_dir():
+        _check_model_folder(name, path)
+    elif hub.is_local_path(name):
+        raise InputError(f"The model folder {name} does not exist: give --model_name_or_path a folder or a hub id.")
+    else:
         hub.go_offline_if_unreachable()
-    elif (Path(path) / "adapter_config.json").exists() and not (Path(path) / "config.json").exists():
-        raise InputError(f"{name} holds a LoRA adapter, not a model: merge it into its base model first.")
-    elif not (Path(path) / "config.json").exists():
-        raise InputError(f"The model folder {name} holds no config.json: give the folder that `save_pretrained` wrote.")
     options = {"revision": model_args.model_revision, "trust_remote_code": config.trust_remote_code}
     try:
-        model_config = AutoConfig.from_pretrained(path, **options)
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options)
+        model_config = AutoConfig.from_pretrained(str(path), **options)
+        tokenizer = AutoTokenizer.from_pretrained(str(path), padding_side="left", truncation_side="left", **options)
     except Exception as error:  # transformers raises many kinds
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InputError(
-            f"The model {name} cannot be loaded ({reason}). Check the name and the connection, or give a local "
-            "folder: --model_name_or_path PATH. The bundled miniature is --model_name_or_path starter."
+            f"The model {name} cannot be loaded ({one_line(error).rstrip('.')}). Check the name and the connection, "
+            "or give a local folder: --model_name_or_path PATH. The bundled miniature is called starter."
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model_config, tokenizer
 
 
-def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task) -> str:
-    """What the template has written of the completion when the model begins (`<think>` or nothing)."""
+def _check_model_folder(name: str, path: Path) -> None:
+    if not (path / "config.json").exists():
+        if (path / "adapter_config.json").exists():
+            raise InputError(f"{name} holds a LoRA adapter, not a model: merge it into its base model first.")
+        raise InputError(f"The model folder {name} holds no config.json: give the folder that `save_pretrained` wrote.")
+    if not [*path.glob("*.safetensors"), *path.glob("*.bin")]:
+        raise InputError(f"The model folder {name} holds no weights (*.safetensors): give the whole model.")
+
+
+def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task, options: dict) -> tuple[Callable, str]:
+    """How to ask a question, and what the template has written of the completion when the model begins."""
     if tokenizer.chat_template is None:
         raise InputError("The tokenizer has no chat template: take an instruct model, or add a template to it.")
     seen = tokenizer.decode(tokenizer.encode(" ".join(TAGS), add_special_tokens=False), skip_special_tokens=True)
@@ -167,7 +212,12 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task) -> str:
             f"{' '.join(hidden)} do not survive this tokenizer's decoding, so the rewards would never see them: "
             "add them as ordinary tokens, not special ones (tokenizer.add_tokens, special_tokens=False)."
         )
-    prompt = task.prompt("1 + 1?")
-    rendered = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    options = {"add_generation_prompt": True, "tokenize": False, **options}
+    prompt_of = task.prompt
+    try:
+        rendered = tokenizer.apply_chat_template(prompt_of("1 + 1?"), **options)
+    except TemplateError:  # some templates refuse a system message
+        prompt_of = task.prompt_without_system
+        rendered = tokenizer.apply_chat_template(prompt_of("1 + 1?"), **options)
     _, tag, rest = rendered.rpartition("<think>")
-    return tag + rest if tag and not rest.strip() else ""
+    return prompt_of, tag + rest if tag and not rest.strip() else ""

@@ -2,6 +2,7 @@
 
 import torch
 from bitsandbytes.nn import Linear4bit
+from peft import PeftModel
 
 
 def correct_qlora(model: torch.nn.Module) -> None:
@@ -13,8 +14,8 @@ def correct_qlora(model: torch.nn.Module) -> None:
     The 4-bit weights stay unpacked: on CPUs with AVX512-BF16 bitsandbytes packs a layer's weights the first time it
     runs in eval mode, and a packed layer passes no gradient back, not even when training goes on afterwards.
     """
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and "lora_" in name:
+    for parameter in model.parameters():
+        if parameter.requires_grad and isinstance(model, PeftModel):
             parameter.data = parameter.data.float()
     for module in model.modules():
         if isinstance(module, Linear4bit):

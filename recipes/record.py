@@ -9,8 +9,6 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from recipes.run import Run, write_atomically
 
-SHOWN = {"correctness_reward": "correct", "think_format_reward": "format"}
-
 
 def record(run: Run, trainer) -> "Recorder":
     """Add a `Recorder` to `trainer`, in place of its own progress bar and of a dictionary printed at every log."""
@@ -30,7 +28,8 @@ class Recorder(ProgressCallback):
     def __init__(self, run: Run, trainer):
         super().__init__()
         self.run, self.trainer = run, trainer
-        self.started, self.minutes_before = time.monotonic(), 0.0
+        self.started = time.monotonic()
+        self.minutes_before = max((row["minutes"] for row in read_metrics(run)), default=0.0)
 
     @property
     def minutes(self) -> float:
@@ -44,7 +43,6 @@ class Recorder(ProgressCallback):
         # disable=None: no bar where nobody is watching
         self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=args.disable_tqdm or None)
         kept = [row for row in read_metrics(self.run) if row["step"] <= state.global_step]
-        self.minutes_before = kept[-1]["minutes"] if kept else 0.0
         write_atomically(self.run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         for file in (self.run.folder / "samples").glob("step_*.jsonl"):
             if int(file.stem.removeprefix("step_")) > state.global_step:
@@ -76,7 +74,8 @@ class Recorder(ProgressCallback):
         ]
 
     def _show(self, state, row: dict) -> None:
-        names = {f"rewards/{reward}/mean": short for reward, short in SHOWN.items()}
+        rewards = self.trainer.reward_func_names
+        names = {f"rewards/{name}/mean": name.removesuffix("_reward") for name in rewards}
         names |= {"completions/mean_length": "length", "entropy": "entropy"}
         figures = {short: f"{row[key]:.2f}" for key, short in names.items() if row.get(key) is not None}
         self.training_bar.set_postfix(figures)

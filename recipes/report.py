@@ -1,5 +1,6 @@
 """What a run did, at a glance: the table of before and after, three samples side by side, and the curve."""
 
+import unicodedata
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from recipes.record import read_metrics
 from recipes.run import Run
+from recipes.tasks import Task
 
 matplotlib.use("Agg")
 
@@ -36,19 +38,25 @@ def print_result(run: Run) -> None:
     for column in ("problem", "before", "after"):
         samples.add_column(column, ratio=1, overflow="fold")
     for old, new in list(zip(run.load_samples("before"), run.load_samples("after"), strict=True))[:SAMPLES_SHOWN]:
-        samples.add_row(*(Text(text) for text in (old["question"], old["completion"], new["completion"])))
+        samples.add_row(*(Text(printable(text)) for text in (old["question"], old["completion"], new["completion"])))
     console.print(samples)
 
 
-def plot_curve(run: Run) -> Path:
+def printable(text: str) -> str:
+    """`text` without control characters: a terminal obeys them, and a model wrote this."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c)[0] != "C")
+
+
+def plot_curve(run: Run, task: Task) -> Path:
     """Draw curve.png: the curves of DeepSeek-R1-Zero (accuracy, length) and the price of them (entropy)."""
     from matplotlib.figure import Figure
 
     metrics = read_metrics(run)
     figure = Figure(figsize=(10, 5.6), layout="constrained")
+    correctness, form = (f"rewards/{reward.__name__}/mean" for reward in (task.correctness, task.format))
     panels = [
-        ("rewards/correctness_reward/mean", "correctness of the samples", "accuracy"),
-        ("rewards/think_format_reward/mean", "format", "format"),
+        (correctness, "correctness of the samples", "accuracy"),
+        (form, "format", "format"),
         ("completions/mean_length", "mean length (tokens)", "mean_length"),
         ("entropy", "entropy of the policy (nats)", None),
     ]

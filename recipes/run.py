@@ -1,6 +1,7 @@
 """The folder of a run: `runs/<name>/`, what it holds, and whether a new command may go on in it.
 
 config.yaml      every setting; --config runs/<name>/config.yaml repeats the run
+given.yaml       the part of it that the user gave; the rest are defaults
 metrics.jsonl    one line per logged step
 samples/         completions with every reward: before, during and after training
 checkpoint-*/    the last two states to resume from
@@ -18,44 +19,66 @@ import yaml
 
 from recipes.errors import InputError
 
-# These change what is shown or where, not what is learned.
-NOT_COMPARED = {"overwrite", "dry_run", "report_to", "run_name", "disable_tqdm", "logging_dir"}
+FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
+# In the order in which --overwrite deletes them; config.yaml, by which the folder is known as ours, goes last.
+FILES = (
+    *("result.json", "before.json", "after.json", "metrics.jsonl", "curve.png", "README.md", "*.part"),
+    *("samples", "adapter", "completions", "wandb", "checkpoint-*", "given.yaml", "config.yaml"),
+)
+
+# Not kept: a run that is repeated must not upload, delete or log in because the first one did.
+NOT_STORED = {"overwrite", "dry_run", "report_to", "hub_token", "config"}
+# Kept, but a run may go on with others: they change what is shown or where, not what is learned.
+NOT_COMPARED = {"run_name", "disable_tqdm", "logging_dir", "output_dir"}
 
 
 class Run:
-    """Opens `folder` for a run with `settings`; raises `InputError` where it holds something else.
+    """Opens `folder` for a run with `settings`, of which the user gave `given`.
+
+    Raises `InputError` where the folder holds something else, unless `overwrite` may replace it. An unfinished run
+    with the same settings goes on even with `overwrite`, so that the same command always means the same.
 
     Attributes:
         result (`dict` or `None`): what the run ended with, where it has ended already.
     """
 
-    def __init__(self, folder: str, settings: dict, overwrite: bool = False):
+    def __init__(self, folder: str, settings: dict, given: dict | None = None, overwrite: bool = False):
         self.folder = Path(folder)
-        config = self.folder / "config.yaml"
+        self.settings = {key: value for key, value in plain(settings).items() if key not in NOT_STORED}
+        self.given = {key: value for key, value in plain(given or {}).items() if key not in NOT_STORED}
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--output_dir {folder} is a file: choose a folder.")
+        self.replace = False
         if self.folder.is_dir() and any(self.folder.iterdir()):
-            if not config.exists():
+            if not is_run(self.folder):
                 raise InputError(f"{folder} holds files that are no run of ours: choose another --output_dir.")
-            if not overwrite:
-                _check_same_settings(folder, yaml.safe_load(config.read_text()), settings)
-        self.settings, self.overwrite = settings, overwrite
-        self.result = None if overwrite else self.load("result.json")
+            changed = _changed(read_yaml(self.folder / "config.yaml"), self.settings)
+            finished, begun = self.load("result.json") is not None, (self.folder / "before.json").exists()
+            worth_keeping = finished or begun or self.last_checkpoint() is not None
+            self.replace = (overwrite and finished) or bool(changed)
+            if changed and worth_keeping and not overwrite:
+                more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+                raise InputError(
+                    f"{folder} holds a run with other settings ({', '.join(changed[:4])}{more}): "
+                    "give this one its own --output_dir, or replace the old one with --overwrite."
+                )
+        self.result = None if self.replace else self.load("result.json")
 
     def begin(self) -> None:
         """Create the folder, in place of an old run if that is asked for; from here on the run can be resumed."""
-        if self.overwrite:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / "config.yaml", self.settings_as_yaml())
+        if self.replace:
+            for pattern in FILES:
+                for path in self.folder.glob(pattern):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "config.yaml", FIRST_LINE + yaml.safe_dump(self.settings))
+        write_atomically(self.folder / "given.yaml", yaml.safe_dump(self.given))
+        (self.folder / "samples").mkdir(exist_ok=True)
 
     def finish(self, **result) -> None:
         """Write result.json, by which a run is known to have ended."""
         self.result = result
         self.save("result.json", result)
-
-    def settings_as_yaml(self) -> str:
-        return yaml.safe_dump(plain(self.settings), sort_keys=True)
 
     def load(self, name: str):
         """The content of a JSON file of the run, `None` where there is none."""
@@ -70,18 +93,29 @@ class Run:
         write_atomically(self.folder / "samples" / f"{name}.jsonl", "".join(lines))
 
     def load_samples(self, name: str) -> list[dict]:
-        return [json.loads(line) for line in (self.folder / "samples" / f"{name}.jsonl").open(encoding="utf-8")]
+        text = (self.folder / "samples" / f"{name}.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.split("\n") if line]
 
-    def last_checkpoint(self) -> str | None:
+    def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole; one that a crash cut off is deleted."""
-        checkpoints = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        for checkpoint in reversed(checkpoints):
+        checkpoints = [path for path in self.folder.glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+        for checkpoint in sorted(checkpoints, key=lambda path: -int(path.name.split("-")[1])):
             try:  # the trainer writes this file last
                 json.loads((checkpoint / "trainer_state.json").read_text())
-                return str(checkpoint)
+                return checkpoint
             except (OSError, ValueError):
                 shutil.rmtree(checkpoint)
         return None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run of ours has begun in `folder`."""
+    config = folder / "config.yaml"
+    return config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE)
+
+
+def read_yaml(path: Path) -> dict:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.exists() else {}
 
 
 def plain(settings: dict) -> dict:
@@ -92,19 +126,16 @@ def plain(settings: dict) -> dict:
 def write_atomically(path: Path, text: str) -> None:
     """A crash leaves the old file or the new one, never half of one."""
     draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_text(text, encoding="utf-8", errors="replace")
     os.replace(draft, path)
 
 
-def _check_same_settings(folder: str, stored: dict, settings: dict) -> None:
-    settings = plain(settings)
-    keys = sorted((stored.keys() | settings.keys()) - NOT_COMPARED)
-    changed = [
-        f"{key} {stored.get(key)} -> {settings.get(key)}" for key in keys if stored.get(key) != settings.get(key)
-    ]
-    if changed:
-        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        raise InputError(
-            f"{folder} holds a run with other settings ({', '.join(changed[:4])}{more}): "
-            "give this one its own --output_dir, or replace the old one with --overwrite."
-        )
+def _changed(old: dict, new: dict) -> list[str]:
+    """What differs, as "name old -> new". The same batch in smaller passes is no difference."""
+    passes = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    same_batch = all(name in old and name in new for name in passes) and (
+        old[passes[0]] * old[passes[1]] == new[passes[0]] * new[passes[1]]
+    )
+    ignored = NOT_COMPARED | (set(passes) if same_batch else set())
+    keys = sorted((old.keys() | new.keys()) - ignored)
+    return [f"{key} {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)]

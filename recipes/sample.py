@@ -13,18 +13,32 @@ class Completion:
     truncated: bool  # no end token within the limit
 
 
-def sample(
-    model, tokenizer, prompts: list[list[dict]], *, max_completion_length: int, temperature: float, batch_size: int
-) -> list[Completion]:
-    """One completion for each of `prompts` (chat messages), in their order; temperature 0 decodes greedily."""
-    texts = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+def sample(model, tokenizer, prompts: list[list[dict]], config, temperature: float) -> list[Completion]:
+    """One completion for each of `prompts` (chat messages), in their order.
+
+    Args:
+        config (`trl.GRPOConfig`): how the trainer samples; its template options, length, `top_p`, `repetition_penalty`
+            and so on hold here too, in place of the model's own, so that what is judged is the policy that is trained.
+        temperature (`float`): in place of the config's; 0 decodes greedily.
+    """
+    options = {"add_generation_prompt": True, "tokenize": False, **(config.chat_template_kwargs or {})}
+    texts = [tokenizer.apply_chat_template(prompt, **options) for prompt in prompts]
+    how = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # the last three silence a warning
+    if temperature:
+        how = {"do_sample": True, "temperature": temperature, "top_p": config.top_p, "top_k": config.top_k}
+        how["min_p"] = config.min_p
+    how = {
+        "max_new_tokens": config.max_completion_length,
+        "repetition_penalty": config.repetition_penalty,
+        "pad_token_id": tokenizer.pad_token_id,
+        **how,
+    }
+    batch_size = config.per_device_eval_batch_size
     ends = model.generation_config.eos_token_id
     ends = torch.tensor([ends] if isinstance(ends, int) else [*(ends or []), tokenizer.eos_token_id])
     # The longest first: if a batch does not fit into memory, it is the first one.
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     completions: list[Completion | None] = [None] * len(texts)
-    how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    how = how or {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
     was_training = model.training
     model.eval()
     with torch.inference_mode(), tqdm(total=len(texts), desc="solving", disable=None, leave=False) as bar:
@@ -38,9 +52,7 @@ def sample(
                 add_special_tokens=False,
                 return_token_type_ids=False,
             ).to(model.device)
-            outputs = model.generate(
-                **inputs, max_new_tokens=max_completion_length, pad_token_id=tokenizer.pad_token_id, **how
-            )
+            outputs = model.generate(**inputs, **how)
             for i, tokens in zip(batch, outputs[:, inputs["input_ids"].shape[1] :].cpu(), strict=True):
                 ended = torch.isin(tokens, ends).nonzero()
                 length = int(ended[0]) + 1 if len(ended) else len(tokens)

@@ -8,15 +8,26 @@ from rewards.completions import after_thinking
 
 # The last of these wins.
 _MARKER = re.compile(r"<answer>|\\boxed\{|####|\banswer is\b[ \t]?:?", re.IGNORECASE)
+# What "the answer is ..." says ends with its line, its sentence, or where a reason begins.
+_SENTENCE = re.compile(r"[^\n]*?(?=</|\n|[.!](?:\s|$)|, (?:as|because|since|so|which)\b|$)")
+_LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
 
 _NUMBER = re.compile(r"([-+]?)((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:e([-+]?\d{1,3}))?", re.IGNORECASE)
-_FRACTION = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\d?frac\{(\d+)\}\{(\d+)\})")
-_UNIT = re.compile(r"(?:[ -]?[a-z]+(?:[ /][a-z]+){0,4}|°)", re.IGNORECASE)
-# Words that change the value, and words that make it a hedge, are no units.
+_FRACTION = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{(\d+)\}\{(\d+)\})")
+# A unit is one word or two, and perhaps a rate ("18", "18 cm", "18 square feet", "18 dollars per day").
+_UNIT = re.compile(r"°|[a-z]+(?: [a-z]+)?(?:(?: per | an? |/)[a-z]+)?", re.IGNORECASE)
+# Words that change the value, calculate, hedge or deny are no units, and of single letters only these are.
 _NOT_A_UNIT = re.compile(
-    r"\b(?:k|m|bn|hundreds?|thousands?|millions?|billions?|trillions?|dozens?|percent|pi|x|y|z|or|and|to|not|but|no)\b",
+    r"\b(?:(?![mgshld]\b)[a-z]|bn|mil|tens?|hundreds?|thousands?|lakhs?|crores?|m?illions?|billions?|trillions?|dozens?"
+    r"|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?|percent\w*|per ?cent|pi|one|two|three|four|five|six|seven"
+    r"|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|plus|minus|times|over|by|divided|multiplied|squared?|cubed?|root|mod"
+    r"|modulo|point|factorial|power|negative|positive|or|and|to|not|but|no|nor|maybe|perhaps|possibly|probably|about"
+    r"|approximately|approx|roughly|around|nearly|almost|less|more|than|least|most|otherwise|else|if|unless|either"
+    r"|neither|except|instead|rather|plusminus|unknown|wrong|incorrect)\b",
     re.IGNORECASE,
 )
+_FULL_WIDTH = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)}
+_SPACES = re.compile(r"\\[,;! ]|~|[\u00a0\u2009\u202f]")
 # Bounds, so that no text takes long: characters of a number, characters from the end, markers tried.
 _LONGEST_NUMBER, _TAIL, _MARKERS = 200, 20_000, 16
 
@@ -55,14 +66,16 @@ def extract_answer(text: str) -> str | None:
 
 
 def _marked(text: str, marker: re.Match) -> str | None:
-    """What `marker` points at, `None` where it points at nothing (an unclosed tag or brace)."""
+    """What `marker` points at, `None` for nothing: an unclosed tag or brace, a phrase without a digit."""
     kind, start = marker.group().lower(), marker.end()
     if kind == "<answer>":
         end = text.find("</answer>", start)
     elif kind == "\\boxed{":
         end = _closing_brace(text, start)
     else:
-        end = min(i for i in (text.find("\n", start), text.find("<", start), len(text)) if i >= 0)
+        end = (_LINE if kind == "####" else _SENTENCE).match(text, start).end()
+        if kind != "####" and not any(character.isdigit() for character in text[start:end]):
+            return None
     return text[start:end].strip() or None if end >= 0 else None
 
 
@@ -101,7 +114,10 @@ def is_equivalent(candidate: str | None, gold: str | int | float) -> bool | None
 
 def gold_answer(gold: str | int | float) -> str:
     """The bare gold answer: the marked part of a worked solution, else the whole as text."""
-    text = str(gold)
+    try:
+        text = str(gold)
+    except ValueError:  # an int beyond Python's limit of 4,300 digits
+        return ""
     return extract_answer(text) or text
 
 
@@ -110,18 +126,20 @@ def _to_number(text: str) -> tuple[Fraction, bool] | None:
     text = text.strip()
     if not text or len(text) > _LONGEST_NUMBER:
         return None
-    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("{,}", ",")
-    text = re.sub(r"\\text\{([^{}]*)\}|\\[,;!]|\\[()\[\]]|\*\*|\\?[$£€¥]", lambda match: match.group(1) or "", text)
-    text = text.strip().rstrip(".!").strip().replace("\\%", "%")
-    if text.startswith("- "):
-        text = "-" + text[2:]
+    text = text.translate(_FULL_WIDTH).replace("−", "-").replace("{,}", ",")
+    text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
+    # Thin spaces are read past where they set thousands apart, and only there.
+    text = _SPACES.sub(" ", re.sub(r"(?<=\d)(?:,\\!|\\[,;!]|[\u2009\u202f])(?=\d{3}\b)", "", text))
+    text = _unwrapped(text.strip())
+    sign, text = ("-", text[1:].strip()) if text.startswith("-") else ("", text)
+    text = sign + re.sub(r"^\\?[$£€¥]\s?", "", text)
     fraction = _FRACTION.match(text)
     match = fraction or _NUMBER.match(text)
     if not match:
         return None
-    rest = text[match.end() :].strip()
+    rest = text[match.end() :].strip().removeprefix("\\")
     percent = rest.startswith("%")
-    rest = rest[1:].strip() if percent else rest
+    rest = rest[percent:].strip().rstrip("$£€¥")
     if rest and (percent or not _UNIT.fullmatch(rest) or _NOT_A_UNIT.search(rest)):
         return None
     if fraction:
@@ -132,3 +150,13 @@ def _to_number(text: str) -> tuple[Fraction, bool] | None:
     if value is None:
         return None
     return (-value if match[1] == "-" else value), percent
+
+
+def _unwrapped(text: str) -> str:
+    """`text` without the bold, math and full stop around the whole of it."""
+    for _ in range(4):  # "**$42$.**" needs three
+        text = text.rstrip(".!").strip()
+        for left, right in (("**", "**"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+            if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
+                text = text[len(left) : -len(right)].strip()
+    return text

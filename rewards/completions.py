@@ -11,16 +11,17 @@ def completion_text(completion: Completion) -> str:
             or a list of typed blocks (`[{"type": "text", "text": ...}]`).
 
     Returns:
-        `str`: never `None`; a completion with no assistant text is the empty string.
+        `str`: never `None`; a completion with no assistant text, or malformed, is the empty string.
     """
     if isinstance(completion, str):
         return completion
-    for message in reversed(completion or []):
-        if message.get("role", "assistant") == "assistant":
+    for message in reversed(completion if isinstance(completion, list) else []):
+        if isinstance(message, dict) and message.get("role", "assistant") == "assistant":
             content = message.get("content")
             if isinstance(content, list):
-                return "".join(block.get("text") or "" for block in content if block.get("type") == "text")
-            return content or ""
+                blocks = [block for block in content if isinstance(block, dict) and block.get("type") == "text"]
+                return "".join(text for block in blocks if isinstance(text := block.get("text"), str))
+            return content if isinstance(content, str) else ""
     return ""
 
 

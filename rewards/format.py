@@ -9,7 +9,7 @@ def think_format_reward(completions: list[Completion], **kwargs) -> list[float]:
     """1.0 for one non-empty `<think>` block, then one non-empty `<answer>` block, and nothing else but white space.
 
     The format reward of DeepSeek-R1 (Guo et al., 2025, section 2.2.2). Each of the four tags must stand exactly
-    once and in order; a block of white space or invisible characters is empty.
+    once and in order; a block without a letter, a digit or a symbol is empty.
 
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
@@ -33,9 +33,18 @@ def _is_well_formed(text: str) -> bool:
     between, _, rest = rest.partition("<answer>")
     answer, _, after = rest.partition("</answer>")
     tags_in_order = "<" not in before + between + after
-    return tags_in_order and _is_visible(thought) and _is_visible(answer) and not (before + between + after).strip()
+    return (
+        tags_in_order
+        and _says_something(thought)
+        and _says_something(answer)
+        and not (before + between + after).strip()
+    )
 
 
-def _is_visible(text: str) -> bool:
-    # Categories C (control, format) and Z (separators) print nothing: a zero-width space is not a thought.
-    return any(unicodedata.category(character)[0] not in "CZ" for character in text)
+# Braille blank and the Hangul fillers are symbols and letters to Unicode, and blank to the eye.
+_BLANK = set("\u2800\u3164\u115f\u1160\uffa0")
+
+
+def _says_something(text: str) -> bool:
+    """Whether there is a letter, a digit or a symbol; white space, marks and bare punctuation say nothing."""
+    return any(unicodedata.category(character)[0] in "LNS" and character not in _BLANK for character in text)

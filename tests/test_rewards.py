@@ -32,6 +32,10 @@ def test_strings_and_messages_are_judged_alike():
         ([], ""),
         (message("a") + message("b"), "b"),
         (message("a") + message("tool says", role="tool"), "a"),
+        (message(5), ""),
+        (message(["x", None]), ""),
+        ([None], ""),
+        (None, ""),
         (message([{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]), "ab"),
     ],
 )
@@ -86,6 +90,12 @@ def test_a_thought_then_an_answer_is_well_formed(text):
         ("<think></think><answer>19</answer>", "an empty thought"),
         ("<think> \n\u200b</think><answer>19</answer>", "a thought of nothing visible"),
         ("<think>12+7</think><answer> </answer>", "an empty answer"),
+        ("<think>...</think><answer>19</answer>", "a thought of dots"),
+        (
+            "<think>\u2800\u3164</think><answer>19</answer>",
+            "a thought of blanks that Unicode calls symbols and letters",
+        ),
+        ("<think>a</think><answer>\ufe0f\u034f</answer>", "an answer of marks"),
         (RIGHT + RIGHT, "two whole blocks"),
         ("<think>a</think></think></think><answer>19</answer>", "three closing tags"),
         (RIGHT + " bye", "text after the answer"),

@@ -31,7 +31,7 @@ class Task:
     format: Callable = think_format_reward  # 1.0 means well formed: strict accuracy needs both
     reward_weights: tuple[float, ...] = (1.0, 0.2)
     system_prompt: str = SYSTEM_PROMPT
-    max_completion_length: int = 512  # tokens
+    max_completion_length: int = 1024  # tokens
 
     @property
     def reward_funcs(self) -> list[Callable]:
@@ -40,6 +40,10 @@ class Task:
     def prompt(self, question: str) -> list[dict]:
         """The chat messages that ask `question`."""
         return [{"role": "system", "content": self.system_prompt}, {"role": "user", "content": question}]
+
+    def prompt_without_system(self, question: str) -> list[dict]:
+        """The same, for a chat template that refuses a system message."""
+        return [{"role": "user", "content": f"{self.system_prompt}\n\n{question}"}]
 
     def written(self, answer: str) -> str:
         """An answer in the expected form, as a perfect completion would give it."""

@@ -5,9 +5,7 @@ from recipes.tasks.loading import load_question_answer
 
 
 def load(dataset_name: str | None, dataset_config: str | None, seed: int):
-    if dataset_name is None:
-        dataset_name, dataset_config = "openai/gsm8k", dataset_config or "main"
-    return load_question_answer(dataset_name, dataset_config, seed)
+    return load_question_answer(dataset_name or "openai/gsm8k", dataset_config, seed)
 
 
 task = Task(load=load)

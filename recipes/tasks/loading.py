@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset
 
 from recipes import hub
-from recipes.errors import InputError
+from recipes.errors import InputError, one_line
 
-COLUMNS = ("question", "answer")
+COLUMNS = ["question", "answer"]
 HELD_OUT = 0.1  # the share held out where the data set has no test split
 
 
@@ -21,6 +21,8 @@ def load_question_answer(dataset_name: str, dataset_config: str | None, seed: in
     splits = _read(dataset_name, dataset_config)
     train = splits.get("train") or next(iter(splits.values()))
     held_out = splits.get("test") or splits.get("validation")
+    if held_out is train:
+        held_out = None
     for split in filter(None, (train, held_out)):
         missing = [column for column in COLUMNS if column not in split.column_names]
         if missing:
@@ -33,39 +35,41 @@ def load_question_answer(dataset_name: str, dataset_config: str | None, seed: in
     if held_out is None:
         parts = train.train_test_split(test_size=max(1, round(len(train) * HELD_OUT)), seed=seed)
         train, held_out = parts["train"], parts["test"]
-    return train, held_out
+    return train.select_columns(COLUMNS), held_out.select_columns(COLUMNS)
 
 
 def _read(name: str, config: str | None) -> DatasetDict:
     path = Path(name).expanduser()
-    files = [path] if path.is_file() else sorted(path.glob("*.json*")) if path.is_dir() else []
-    for file in files:
+    if path.is_file() and ".json" not in path.suffixes and ".jsonl" not in path.suffixes:
+        raise InputError(f"{path} is no JSONL file: give --dataset_name a folder, a .jsonl file or a hub id.")
+    for file in [path] if path.suffix == ".jsonl" and path.is_file() else sorted(path.glob("*.jsonl")):
         _check_jsonl(file)
     try:
         if path.is_file():
             return load_dataset("json", data_files={"train": str(path)})
         if path.is_dir():
-            return load_dataset(str(path), config)
+            return load_dataset(str(path), config or _main_configuration(str(path)))
     except Exception as error:  # `datasets` raises many kinds; all mean that the files cannot be read
-        raise InputError(f"The data set {name} cannot be read: {_first_line(error)}") from error
+        raise InputError(f"The data set {name} cannot be read: {one_line(error).rstrip('.')}.") from error
     if hub.is_local_path(name):
         raise InputError(f"The data set {name} does not exist: give --dataset_name a folder, a JSONL file or a hub id.")
     hub.go_offline_if_unreachable()
     try:
-        return load_dataset(name, config)
+        return load_dataset(name, config or _main_configuration(name))
     except Exception as error:
         raise InputError(
-            f"The data set {name} cannot be loaded from the hub ({_first_line(error)}). "
+            f"The data set {name} cannot be loaded from the hub ({one_line(error).rstrip('.')}). "
             "Check the name and the connection, or give a local copy: --dataset_name PATH (folder or JSONL file)."
         ) from error
 
 
+def _main_configuration(name: str) -> str | None:
+    """`main` where a data set has several configurations, one of that name."""
+    return "main" if "main" in get_dataset_config_names(name) else None
+
+
 def _check_jsonl(file: Path) -> None:
     """`datasets` names neither the file nor the line of a syntax error."""
-    if file.suffix != ".jsonl" and not file.name.endswith(".json"):
-        raise InputError(f"{file} is no JSONL file: give --dataset_name a folder, a .jsonl file or a hub id.")
-    if file.suffix == ".json":
-        return
     rows = 0
     with file.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
@@ -80,7 +84,3 @@ def _check_jsonl(file: Path) -> None:
             rows += 1
     if not rows:
         raise InputError(f"{file} is empty: give one JSON object with `question` and `answer` on each line.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

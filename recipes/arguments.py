@@ -78,7 +78,7 @@ class RecipeParser(TrlParser):
             **hardware.defaults(machine, task, self.given),
         )
         self.set_defaults(**self._chosen_when_the_run_began())
-        self.settings = {action.dest: action.default for action in self._actions} | self.given | {"task": name}
+        self.settings = vars(self.parse_known_args(argv)[0]) | {"task": name}
         check_settings(self.settings)
         try:
             args, config, model_args = self.parse_args_into_dataclasses(argv, look_for_args_file=False)

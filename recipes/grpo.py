@@ -60,13 +60,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = RecipeParser("grpo", GRPODefaults, QLoRA, __doc__)
     task, args, config, model_args = parser.parse(argv, machine)
     print(hardware.first_line(machine, args.task, parser.asked_task, model_args.model_name_or_path))
-    print(hardware.chosen(parser.settings), flush=True)
-
     run = Run(config.output_dir, parser.settings, parser.given, args.overwrite)
     if run.result and not args.dry_run:
         print_result(run)
         print(f"{run.folder} is finished, nothing was trained. --overwrite trains anew, --output_dir elsewhere.")
         return
+    print(hardware.chosen(parser.settings), flush=True)
+    hardware.limit_threads(model_args.model_name_or_path)
 
     checked = preflight(args, config, model_args, task, machine)
     if args.dry_run:

@@ -49,10 +49,9 @@ class GuardedReward:
             for name, values in columns.items()
         }
         rewards = list(self.reward(**selected, log_extra=lambda name, values: extra[name].extend(values)))
-        for name, values in {"rewards": rewards, **extra}.items():
-            if len(values) != len(rows):
-                raise ValueError(f"{len(values)} {name} for {len(rows)} completions")
-        return rewards, extra
+        if len(rewards) != len(rows):
+            raise ValueError(f"{len(rewards)} rewards for {len(rows)} completions")
+        return rewards, {name: values for name, values in extra.items() if len(values) == len(rows)}
 
     def _can_judge(self, columns: dict, row: int) -> bool:
         try:

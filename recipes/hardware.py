@@ -1,5 +1,6 @@
 """What this machine can hold: model, batch, completion length and precision, by free memory."""
 
+import os
 import resource
 import sys
 from dataclasses import dataclass
@@ -110,6 +111,12 @@ def peak_memory_gb(machine: Machine) -> float:
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
+def limit_threads(model: str) -> None:
+    """One thread for the starter: its matrices are so small that threads mostly wait, above all on a busy machine."""
+    if model == STARTER and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
 def model_path(name: str) -> str:
     return str(STARTER_FOLDER) if name == STARTER else name
 
@@ -124,9 +131,7 @@ def first_line(machine: Machine, task_name: str, asked_task: str, model: str) ->
             f"On a GPU (12 GB) the same command trains {PROFILES[2][1]} on {asked}."
         )
     if model == STARTER and task_name != "word_problems":
-        line += (
-            "\nThe starter can read word problems only and learns nothing here: name a model with --model_name_or_path."
-        )
+        line += "\nwarning: the starter reads word problems only and learns nothing here; name a --model_name_or_path."
     return line
 
 

@@ -90,6 +90,10 @@ def check_settings(settings: dict) -> None:
     for name in AT_LEAST_ONE:
         if name in settings and settings[name] <= 0:
             raise InputError(f"--{name} {settings[name]}: give a number above 0.")
+    if settings["learning_rate"] < 0 or settings["eval_samples"] < 0:
+        raise InputError("--learning_rate and --eval_samples cannot be negative.")
+    if settings["max_steps"] <= 0 and settings["max_steps"] != -1:
+        raise InputError(f"--max_steps {settings['max_steps']}: give a number above 0, or -1 to count epochs instead.")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("The recipes run as one process so far: start them without a launcher.")
     if settings["load_in_4bit"] and settings.get("use_vllm"):
@@ -154,7 +158,9 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
     more = f"; and {len(failures) - ROWS_NAMED} more" if len(failures) > ROWS_NAMED else ""
     verdict = f"{len(failures)} of {len(rows)} {name} rows fail the gold self-test ({named}{more})"
     if 2 * len(failures) > len(rows):
-        raise InputError(f"{verdict}: the column `answer` must hold a number, or a solution ending in `#### number`.")
+        raise InputError(
+            f"{verdict}: a row needs a `question`, and an `answer` that is a number or ends in `#### number`."
+        )
     print(f"warning: {verdict}; they are left out.")
     return rows.select([row for row in range(len(rows)) if row not in failures])
 

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from statistics import fmean
 
 from tqdm.auto import tqdm
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -28,7 +29,7 @@ class Recorder(ProgressCallback):
     def __init__(self, run: Run, trainer):
         super().__init__()
         self.run, self.trainer = run, trainer
-        self.started = time.monotonic()
+        self.started, self.since_last_line = time.monotonic(), []
         self.minutes_before = max((row["minutes"] for row in read_metrics(run)), default=0.0)
 
     @property
@@ -77,10 +78,13 @@ class Recorder(ProgressCallback):
         rewards = self.trainer.reward_func_names
         names = {f"rewards/{name}/mean": name.removesuffix("_reward") for name in rewards}
         names |= {"completions/mean_length": "length", "entropy": "entropy"}
-        figures = {short: f"{row[key]:.2f}" for key, short in names.items() if row.get(key) is not None}
-        self.training_bar.set_postfix(figures)
+        self.since_last_line.append({short: row[key] for key, short in names.items() if row.get(key) is not None})
+        self.training_bar.set_postfix({name: f"{value:.2f}" for name, value in self.since_last_line[-1].items()})
         if state.global_step % max(1, state.max_steps // 10) == 0 or state.global_step == state.max_steps:
-            line = "  ".join(f"{name} {value}" for name, value in figures.items())
+            # The mean since the last line: a single step is noisy.
+            columns = {name: [row[name] for row in self.since_last_line if name in row] for name in names.values()}
+            line = "  ".join(f"{name} {fmean(values):.2f}" for name, values in columns.items() if values)
+            self.since_last_line = []
             line = f"step {state.global_step:4d}/{state.max_steps}  {line}"
             self.training_bar.write(line)
 

@@ -53,8 +53,8 @@ class Run:
             if not is_run(self.folder):
                 raise InputError(f"{folder} holds files that are no run of ours: choose another --output_dir.")
             changed = _changed(read_yaml(self.folder / "config.yaml"), self.settings)
-            finished, begun = self.load("result.json") is not None, (self.folder / "before.json").exists()
-            worth_keeping = finished or begun or self.last_checkpoint() is not None
+            finished = self.load("result.json") is not None
+            worth_keeping = finished or (self.folder / "metrics.jsonl").exists()
             self.replace = (overwrite and finished) or bool(changed)
             if changed and worth_keeping and not overwrite:
                 more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""

@@ -24,5 +24,5 @@ def set_up_wandb(config, folder: Path, asked_for: bool) -> None:
     online = asked_for and os.environ.get("WANDB_MODE") != "offline" and wandb.login(prompt=False, verify=False)
     os.environ["WANDB_MODE"] = "online" if online else "offline"
     os.environ.setdefault("WANDB_SILENT", "false" if online else "true")
-    where = "uploads to your account" if online else f"offline, nothing is uploaded; wandb sync {folder}/wandb/* does"
+    where = "uploads to your account" if online else f"offline in {folder}/wandb, nothing is uploaded"
     print(f"wandb: {where}.")

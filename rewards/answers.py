@@ -7,7 +7,7 @@ from fractions import Fraction
 from rewards.completions import after_thinking
 
 # The last of these wins.
-_MARKER = re.compile(r"<answer>|\\boxed\{|####|\banswer is\b[ \t]?:?", re.IGNORECASE)
+_MARKER = re.compile(r"<answer>|\\boxed\{|####|\banswer(?: is\b[ \t]?:?|:)(?:\*\*)?", re.IGNORECASE)
 # What "the answer is ..." says ends with its line, its sentence, or where a reason begins.
 _SENTENCE = re.compile(r"[^\n]*?(?=</|\n|[.!](?:\s|$)|, (?:as|because|since|so|which)\b|$)")
 _LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
@@ -20,7 +20,7 @@ _UNIT = re.compile(r"°|[a-z]+(?: [a-z]+)?(?:(?: per | an? |/)[a-z]+)?", re.IGNO
 _NOT_A_UNIT = re.compile(
     r"\b(?:(?![mgshld]\b)[a-z]|bn|mil|tens?|hundreds?|thousands?|lakhs?|crores?|m?illions?|billions?|trillions?|dozens?"
     r"|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?|percent\w*|per ?cent|pi|one|two|three|four|five|six|seven"
-    r"|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|plus|minus|times|over|by|divided|multiplied|squared?|cubed?|root|mod"
+    r"|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|plus|minus|times|over|by|divided|multiplied|squared|cubed|root|mod"
     r"|modulo|point|factorial|power|negative|positive|or|and|to|not|but|no|nor|maybe|perhaps|possibly|probably|about"
     r"|approximately|approx|roughly|around|nearly|almost|less|more|than|least|most|otherwise|else|if|unless|either"
     r"|neither|except|instead|rather|plusminus|unknown|wrong|incorrect)\b",

@@ -44,6 +44,8 @@ def correctness_reward(
         raise ValueError(
             "correctness_reward needs the gold answers: give the data set a column `answer` or `solution`."
         )
+    if isinstance(golds, str):
+        raise ValueError(f"The column `{column}` is one string: give a list, one gold answer for each completion.")
     if len(golds) != len(completions):
         raise ValueError(f"The column `{column}` has {len(golds)} values for {len(completions)} completions.")
     answers = [extract_answer(completion_text(completion)) for completion in completions]

@@ -1,7 +1,13 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are of the CPU path, on a machine with a GPU too
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(autouse=True)

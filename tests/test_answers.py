@@ -17,6 +17,7 @@ from rewards import extract_answer, is_equivalent
         ("So she has 72.\n#### 72", "72", "GSM8K's marker"),
         ("Thus \\boxed{42}.", "42", "LaTeX"),
         ("\\boxed{\\frac{3}{4}}", "\\frac{3}{4}", "nested braces"),
+        ("**Answer:** 18", "18", "the heading that chat models like"),
         ("The final answer is: 18 dollars", "18 dollars", "in words"),
         ("The answer is 18.\nBye", "18", "to the end of the line"),
         ("The answer is 18 apples. Done", "18 apples", "to the end of the sentence"),
@@ -142,7 +143,10 @@ def test_anything_else_is_wrong(candidate, gold, why):
     assert is_equivalent(candidate, gold) is False, why
 
 
-@pytest.mark.parametrize("gold", ["unknown", "", "####", "41 or 42", float("nan"), float("inf"), None, 10**5000])
+@pytest.mark.parametrize(
+    "gold",
+    ["unknown", "", "####", "41 or 42", float("nan"), float("inf"), None, pytest.param(10**5000, id="5,001 digits")],
+)
 def test_a_gold_that_is_no_number_judges_nothing(gold):
     assert is_equivalent("42", gold) is None
 

@@ -8,6 +8,7 @@ from trl import GRPOConfig
 
 from recipes import grpo, hardware
 from recipes.arguments import RecipeParser
+from recipes.run import FIRST_LINE
 
 CPU = hardware.Machine("cpu", "CPU", 16.0, bf16=False)
 
@@ -63,13 +64,14 @@ def test_every_variant_of_grpo_is_a_flag_away(flags, expected):
 def test_an_unfinished_run_goes_on_with_the_settings_of_its_machine(tmp_path):
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("per_device_train_batch_size: 32\nlearning_rate: 0.002\nseed: 9\n")
+    stored = "per_device_train_batch_size: 32\nlearning_rate: 0.002\nseed: 9\nmax_steps: 500\n"
+    (folder / "config.yaml").write_text(FIRST_LINE + stored)
+    (folder / "given.yaml").write_text("max_steps: 500\n")
     config = parse("--output_dir", str(folder))[3]
     assert (config.per_device_train_batch_size, config.learning_rate) == (32, 0.002)
-    assert config.seed == 42  # not the machine's choice
+    assert (config.seed, config.max_steps) == (42, 60)  # not the machine's choice, but the default's and the user's
     assert parse("--output_dir", str(folder), "--learning_rate", "1e-5")[3].learning_rate == 1e-5
-    (folder / "result.json").write_text("{}")
-    assert parse("--output_dir", str(folder))[3].learning_rate == 1e-3
+    assert parse("--output_dir", str(folder), "--overwrite")[3].learning_rate == 1e-3
 
 
 def test_help_begins_with_an_example_and_the_recipes_own_arguments():

@@ -79,6 +79,9 @@ def test_model_folder_missing(refused):
 def test_model_folder_without_a_model(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds no config.json" in refused("--model_name_or_path", "./empty")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.json").write_text("{}")
+    assert "holds no weights" in refused("--model_name_or_path", "./config")
     (tmp_path / "empty" / "adapter_config.json").write_text("{}")
     assert "holds a LoRA adapter" in refused("--model_name_or_path", "./empty")
 
@@ -147,9 +150,54 @@ def test_a_few_unusable_golds_are_counted_listed_and_skipped(capsys, write_jsonl
 
 def test_num_generations_that_does_not_divide_the_batch(refused):
     sentence = refused("--num_generations", 6)
-    assert "--num_generations 6 does not divide the 64 completions of a step" in sentence
+    assert "--num_generations 6 does not divide the 64 completions of a generation batch" in sentence
     assert "take 2, 4, 8, 16, 32, 64" in sentence
     assert "needs at least 2" in refused("--num_generations", 1)
+
+
+def test_fewer_rows_than_a_batch_needs(refused, write_jsonl, problems):
+    sentence = refused("--dataset_name", write_jsonl(problems(6)))
+    assert "5 usable train rows are fewer than the 8 prompts of one generation batch" in sentence
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--lora_r 0", "--lora_r 0: give a number above 0"),
+        ("--per_device_train_batch_size 0", "--per_device_train_batch_size 0: give a number above 0"),
+        ("--max_steps -3", "--max_steps -3: give a number above 0, or -1"),
+        ("--eval_samples -5", "cannot be negative"),
+        ("--learning_rate -1", "cannot be negative"),
+        ("--temperature 0", "GRPO needs completions that differ"),
+        ("--loss_type dapoo", "Unknown --loss_type 'dapoo'. Did you mean dapo?"),
+        ("--use_peft False", "4-bit weights cannot be trained themselves"),
+        ("--fp16", "--fp16 needs a GPU"),
+        ("--eval_strategy steps", "drop --eval_strategy"),
+        ("--resume_from_checkpoint x", "drop --resume_from_checkpoint"),
+        ("3", "Unexpected word '3'"),
+        ("--config a.yaml --config b.yaml", "the path of one YAML file"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_at_once(refused, flags, sentence):
+    assert sentence in refused(*flags.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("num_generations: eight", "argument --num_generations"),
+        ("learning_rate: fast", "argument --learning_rate"),
+        ("seed: [1, 2]", "Unexpected word '2'"),
+    ],
+)
+def test_a_yaml_value_of_the_wrong_kind(refused, tmp_path, line, sentence):
+    (tmp_path / "my.yaml").write_text(line + "\n")
+    assert sentence in refused("--config", "my.yaml")
+
+
+def test_settings_that_only_the_trainer_refuses_leave_the_folder_free(refused):
+    assert "The trainer refuses these settings" in refused("--attn_implementation", "bogus", "--report_to", "none")
+    grpo.main(["--max_steps", "1", "--eval_samples", "0", "--report_to", "none", "--per_device_train_batch_size", "8"])
 
 
 def test_settings_that_trl_refuses(refused):
@@ -166,7 +214,7 @@ def test_four_bit_with_vllm(refused):
 
 
 def test_output_folder_of_another_configuration(refused, capsys):
-    run = ["--max_steps", "1", "--eval_samples", "0", "--output_dir", "runs/x", "--per_device_train_batch_size", "8"]
+    run = ["--max_steps", "1", "--eval_samples", "0", "--output_dir", "runs/x", "--report_to", "none"]
     grpo.main(run)
     capsys.readouterr()
     sentence = refused(*run, "--learning_rate", "0.5")

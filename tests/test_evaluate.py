@@ -7,9 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import GRPOConfig
 
 from recipes.evaluate import summary, wilson_interval
 from recipes.hardware import STARTER_FOLDER
+from recipes.report import printable
 from recipes.sample import sample
 from recipes.tasks import load_task
 from recipes.tasks.word_problems import generate
@@ -47,16 +49,46 @@ def starter():
 
 
 def solve(starter, prompts, **options):
-    return sample(*starter, prompts, **({"max_completion_length": 48, "temperature": 0.0, "batch_size": 4} | options))
+    temperature = options.pop("temperature", 0.0)
+    config = GRPOConfig(**{"output_dir": "x", "max_completion_length": 48, "use_cpu": True, "bf16": False, **options})
+    return sample(*starter, prompts, config, temperature)
 
 
 def test_greedy_completions_come_in_order_whatever_the_batch(starter):
     prompts = [TASK.prompt(row["question"]) for row in itertools.islice(generate(5, held_out=True), 10)]
-    together, single = solve(starter, prompts, batch_size=10), solve(starter, prompts, batch_size=1)
+    together, single = (
+        solve(starter, prompts, per_device_eval_batch_size=10),
+        solve(starter, prompts, per_device_eval_batch_size=1),
+    )
     assert [c.text for c in together] == [c.text for c in single]
     assert all(
         c.text.startswith("<answer>") and c.length == len(c.text.split(">")[1].split("<")[0]) + 3 for c in single
     )
+
+
+def test_the_policy_that_is_trained_is_judged_not_the_models_own_sampling_defaults(starter):
+    model, _ = starter
+    prompts = [TASK.prompt(row["question"]) for row in itertools.islice(generate(5, held_out=True), 10)]
+    expected = [c.text for c in solve(starter, prompts)]
+    model.generation_config.repetition_penalty = 5.0  # many instruct models ship one
+    try:
+        assert [c.text for c in solve(starter, prompts)] == expected
+        assert [c.text for c in solve(starter, prompts, repetition_penalty=5.0)] != expected
+    finally:
+        model.generation_config.repetition_penalty = None
+
+
+def test_the_templates_options_hold_in_evaluation_too(starter):
+    _, tokenizer = starter
+    template = tokenizer.chat_template
+    tokenizer.chat_template = template + "{% if prefill is defined %}{{ prefill }}{% endif %}"
+    prompts = [TASK.prompt(next(generate(5))["question"])]
+    try:
+        [thought] = solve(starter, prompts, chat_template_kwargs={"prefill": "<think>"})
+        [direct] = solve(starter, prompts)
+    finally:
+        tokenizer.chat_template = template
+    assert "</think>" in thought.text and "</think>" not in direct.text
 
 
 def test_a_completion_without_an_end_is_truncated(starter):
@@ -69,7 +101,7 @@ def test_sampling_follows_the_seed_and_thinks_now_and_then(starter):
     texts = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        texts.append([c.text for c in solve(starter, prompts, temperature=1.0, batch_size=32)])
+        texts.append([c.text for c in solve(starter, prompts, temperature=1.0, per_device_eval_batch_size=32)])
     assert texts[0] == texts[1] != texts[2]
     assert 0 < sum("<think>" in text for text in texts[0]) < 32
 
@@ -80,3 +112,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(starter):
     solve(starter, [TASK.prompt("Tom has 3 apples.")])
     assert model.training
     model.eval()
+
+
+def test_what_a_model_wrote_cannot_command_the_terminal():
+    assert printable("a\x1b[2J\x1b]52;c;eA==\x07\tb\nc\u202e") == "a[2J]52;c;eA==b\nc"

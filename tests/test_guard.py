@@ -65,3 +65,34 @@ def test_what_the_template_prefilled_is_judged_as_written():
 
     call(GuardedReward(reward, prefill="<think>\n"), ["a</think>", [{"role": "assistant", "content": "b</think>"}]])
     assert seen == ["<think>\na</think>", [{"role": "assistant", "content": "<think>\nb</think>"}]]
+
+
+def test_a_reward_that_answers_for_too_few_rows_judges_nothing(caplog):
+    def short(completions, **kwargs):
+        return [1.0]
+
+    assert call(GuardedReward(short), ["a", "b"]) == [None, None]
+    assert "1 rewards for 2 completions" in caplog.text
+
+
+def test_an_extra_column_of_a_wrong_length_is_dropped():
+    def careless(completions, log_extra, **kwargs):
+        log_extra("note", ["one too many"] * (len(completions) + 1))
+        return [1.0] * len(completions)
+
+    logged = {}
+    assert call(GuardedReward(careless), ["a", "b"], log_extra=logged.__setitem__) == [1.0, 1.0]
+    assert logged == {}
+
+
+def test_trying_rows_one_by_one_leaves_the_metrics_alone():
+    heard = []
+
+    def reward(completions, log_metric, **kwargs):
+        log_metric("size", len(completions))
+        if "bad" in completions:
+            raise RuntimeError
+        return [1.0] * len(completions)
+
+    call(GuardedReward(reward), ["a", "bad", "c"], log_metric=lambda name, value: heard.append(value))
+    assert heard == [3, 2]

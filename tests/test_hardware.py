@@ -1,10 +1,14 @@
 """What is chosen for which machine, and that the user's choice is never replaced."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from recipes.hardware import STARTER, Machine, defaults, first_line, task_for
 from recipes.tasks import load_task
 
+README = Path(__file__).parent.parent / "README.md"
 CPU = Machine("cpu", "CPU", 16.0, bf16=False)
 GSM8K = load_task("gsm8k")
 
@@ -37,8 +41,12 @@ def test_without_a_gpu_the_starter_trains_on_word_problems_in_float32():
     settings = defaults(CPU, GSM8K, {})
     assert settings["model_name_or_path"] == STARTER
     assert settings["use_cpu"] and settings["dtype"] == "float32" and not settings["bf16"]
-    line = first_line(CPU, "word_problems", STARTER)
-    assert "No CUDA GPU" in line and "word_problems" in line and "Qwen/Qwen2.5-1.5B-Instruct on GSM8K" in line
+    line = first_line(CPU, "word_problems", "gsm8k", STARTER)
+    assert (
+        "No CUDA GPU" in line
+        and "word_problems" in line
+        and "On a GPU (12 GB) the same command trains Qwen/Qwen2.5-1.5B-Instruct on GSM8K" in line
+    )
 
 
 def test_what_the_user_named_is_never_replaced():
@@ -54,4 +62,14 @@ def test_epochs_given_by_the_user_count():
 
 
 def test_the_starter_on_another_task_is_told_to_learn_nothing():
-    assert "learns nothing here" in first_line(CPU, "gsm8k", STARTER)
+    assert "learns nothing here" in first_line(CPU, "gsm8k", "gsm8k", STARTER)
+
+
+def test_the_readme_states_the_profiles():
+    rows = re.findall(r"^\| (\d+) GB[^|]*\| (Qwen\S+) +\| (\d+) +\| (\d+) tokens", README.read_text(), re.MULTILINE)
+    assert len(rows) == 4
+    for card, model, batch, length in rows:
+        settings = defaults(gpu(0.93 * int(card)), GSM8K, {})
+        assert settings["model_name_or_path"] == f"Qwen/{model}"
+        assert settings["per_device_train_batch_size"] == int(batch)
+        assert settings["max_completion_length"] == int(length)

@@ -2,7 +2,7 @@
 
 import pytest
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPTNeoXConfig, MambaConfig, Qwen2Config
 
 from recipes import grpo, hardware
 from recipes.arguments import RecipeParser
@@ -19,25 +19,27 @@ def parse(*argv, machine=CPU):
     return RecipeParser("grpo", grpo.GRPODefaults, grpo.QLoRA, "").parse(list(argv), machine)
 
 
-def test_no_weight_is_loaded(monkeypatch):
-    def forbidden(*args, **kwargs):
-        raise AssertionError("a weight was read")
-
-    monkeypatch.setattr("safetensors.safe_open", forbidden)
-    task, args, config, model_args = parse()
+def test_no_weight_is_loaded(tmp_path):
+    for file in hardware.STARTER_FOLDER.iterdir():
+        (tmp_path / "model").mkdir(exist_ok=True)
+        content = b"no weights" if file.suffix == ".safetensors" else file.read_bytes()
+        (tmp_path / "model" / file.name).write_bytes(content)
+    with pytest.raises(Exception, match=r"(?i)header"):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    task, args, config, model_args = parse("--model_name_or_path", "./model", "--task", "word_problems")
     checked = preflight(args, config, model_args, task, CPU)
     assert len(checked.held_out) == 400 and checked.train[0]["prompt"][-1]["role"] == "user"
 
 
 def test_a_template_that_prefills_the_thought_is_seen_and_judged_as_written(capsys, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(hardware.STARTER_FOLDER)
-    assert _check_template(tokenizer, WORD_PROBLEMS) == ""
+    assert _check_template(tokenizer, WORD_PROBLEMS, {})[1] == ""
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "'<|assistant|>' }}{% endif", "'<|assistant|><think>\\n' }}{% endif"
     )
-    assert _check_template(tokenizer, WORD_PROBLEMS) == "<think>\n"
+    assert _check_template(tokenizer, WORD_PROBLEMS, {})[1] == "<think>\n"
+    AutoModelForCausalLM.from_pretrained(hardware.STARTER_FOLDER).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    AutoConfig.from_pretrained(hardware.STARTER_FOLDER).save_pretrained(tmp_path / "model")
     task, args, config, model_args = parse("--model_name_or_path", "./model", "--task", "word_problems")
     _, format_reward = preflight(args, config, model_args, task, CPU).rewards
     assert "begins every completion with <think>" in capsys.readouterr().out
@@ -74,6 +76,34 @@ def qwen(hidden, layers, heads, kv, inner):
         vocab_size=151_936,
         tie_word_embeddings=True,
     )
+
+
+@pytest.mark.parametrize("model", [GPT2Config(), GPTNeoXConfig(), MambaConfig()])
+def test_an_estimate_never_ends_a_run(model):
+    _, _, config, model_args = parse()
+    estimate = estimate_gb(model, model_args, config, 200)
+    assert estimate is None or estimate > 1
+
+
+@pytest.mark.parametrize(("card", "shape"), zip((24, 16, 12, 8), (3, 1.5, 1.5, 0.5), strict=True))
+def test_every_profile_is_estimated_to_fit_its_card(card, shape):
+    model = {0.5: qwen(896, 24, 14, 2, 4864), 1.5: qwen(1536, 28, 12, 2, 8960), 3: qwen(2048, 36, 16, 2, 11008)}[shape]
+    machine = hardware.Machine("cuda", "GPU", 0.93 * card, bf16=True)
+    settings = hardware.defaults(machine, load_task("gsm8k"), {})
+    assert f"{shape:g}B" in settings["model_name_or_path"]
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length")
+    flags = [f"--{name}={settings[name]}" for name in names]
+    _, _, config, model_args = parse(*flags, "--dtype=float16", "--gradient_checkpointing", "--optim=paged_adamw_8bit")
+    assert estimate_gb(model, model_args, config, 300) < machine.free_gb
+
+
+def test_a_template_that_refuses_a_system_message_gets_it_in_the_question():
+    tokenizer = AutoTokenizer.from_pretrained(hardware.STARTER_FOLDER)
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    tokenizer.chat_template = refuses + tokenizer.chat_template
+    prompt_of, _ = _check_template(tokenizer, WORD_PROBLEMS, {})
+    [message] = prompt_of("1 + 1?")
+    assert message["role"] == "user" and message["content"].endswith("1 + 1?") and "<think>" in message["content"]
 
 
 def test_the_estimate_grows_with_what_takes_memory():

@@ -57,6 +57,8 @@ def test_an_unusable_gold_is_none_and_named_once(caplog):
 def test_a_gold_column_that_is_missing_or_short_is_named():
     with pytest.raises(ValueError, match="`answer` or `solution`"):
         correctness_reward(completions=["7"])
+    with pytest.raises(ValueError, match="column `answer` is one string"):
+        correctness_reward(completions=["7"], answer="7")
     with pytest.raises(ValueError, match="column `answer` has 1 values for 2 completions"):
         correctness_reward(completions=["7", "8"], answer=["7"])
 

@@ -10,13 +10,18 @@ from recipes.run import Run, write_atomically
 
 
 def begun(folder, **settings):
-    run = Run(str(folder), settings)
+    run = Run(str(folder), settings, settings)
     run.begin()
     return run
 
 
+def logged(run, step=1):
+    (run.folder / "metrics.jsonl").write_text(json.dumps({"step": step, "minutes": 0.1}) + "\n")
+    return run
+
+
 def test_the_same_settings_go_on_and_others_are_refused(tmp_path):
-    begun(tmp_path / "r", seed=1, lr=0.1)
+    logged(begun(tmp_path / "r", seed=1, lr=0.1))
     assert Run(str(tmp_path / "r"), {"seed": 1, "lr": 0.1}).result is None
     with pytest.raises(InputError, match=r"other settings \(seed 1 -> 2\)"):
         Run(str(tmp_path / "r"), {"seed": 2, "lr": 0.1})
@@ -40,7 +45,7 @@ def test_a_checkpoint_that_a_crash_cut_off_is_passed_over(tmp_path, rest):
         (run.folder / f"checkpoint-{step}").mkdir()
         if state:
             (run.folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    assert run.last_checkpoint() == str(run.folder / "checkpoint-2")
+    assert run.last_checkpoint() == run.folder / "checkpoint-2"
     assert not (run.folder / "checkpoint-10").exists()
 
 
@@ -49,7 +54,7 @@ def test_checkpoints_are_ordered_by_number(tmp_path):
     for step in (9, 10):
         (run.folder / f"checkpoint-{step}").mkdir()
         (run.folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert run.last_checkpoint().endswith("checkpoint-10")
+    assert run.last_checkpoint().name == "checkpoint-10"
 
 
 def test_a_half_written_last_line_of_metrics_is_dropped(tmp_path):
@@ -79,3 +84,49 @@ def test_an_atomic_write_leaves_no_draft(tmp_path):
     write_atomically(tmp_path / "a.json", "1")
     write_atomically(tmp_path / "a.json", "2")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "2")]
+
+
+def test_a_run_that_never_logged_a_step_is_replaced_without_asking(tmp_path):
+    begun(tmp_path / "r", loss_type="typo")
+    run = begun(tmp_path / "r", loss_type="grpo")
+    assert "loss_type: grpo" in (run.folder / "config.yaml").read_text()
+
+
+def test_overwrite_goes_on_with_an_unfinished_run_of_the_same_settings(tmp_path):
+    logged(begun(tmp_path / "r", seed=1))
+    again = Run(str(tmp_path / "r"), {"seed": 1}, overwrite=True)
+    again.begin()
+    assert read_metrics(again)
+
+
+def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):
+    real = tmp_path / "real"
+    run = logged(begun(real, seed=1))
+    run.save_samples("before", [])
+    (real / "checkpoint-5").mkdir()
+    (real / "thesis.tex").write_text("dear")
+    (tmp_path / "link").symlink_to(real)
+    successor = Run(str(tmp_path / "link"), {"seed": 2}, overwrite=True)
+    successor.begin()
+    assert {path.name for path in real.iterdir()} == {"thesis.tex", "config.yaml", "given.yaml", "samples"}
+    assert not list((real / "samples").iterdir())
+
+
+def test_a_folder_with_a_config_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "config.yaml").write_text("model: x\n")
+    with pytest.raises(InputError, match="no run of ours"):
+        Run(str(tmp_path), {"seed": 1}, overwrite=True)
+
+
+def test_the_same_batch_in_smaller_passes_goes_on(tmp_path):
+    logged(begun(tmp_path / "r", per_device_train_batch_size=16, gradient_accumulation_steps=4))
+    Run(str(tmp_path / "r"), {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8})
+    with pytest.raises(InputError):
+        Run(str(tmp_path / "r"), {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4})
+
+
+def test_what_uploads_deletes_or_logs_in_is_not_stored(tmp_path):
+    run = begun(tmp_path / "r", seed=1, overwrite=True, report_to="wandb", hub_token="secret", dry_run=False)
+    for name in ("config.yaml", "given.yaml"):
+        assert "seed: 1" in (text := (run.folder / name).read_text())
+        assert not any(word in text for word in ("overwrite:", "report_to", "secret", "dry_run"))

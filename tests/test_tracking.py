@@ -1,6 +1,8 @@
 """wandb asks nothing and uploads nothing, unless a logged-in user asks for it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,10 +36,20 @@ def test_a_logged_in_user_who_does_not_ask_stays_offline(monkeypatch):
     assert set_up(asked_for=False)[1] == "offline"
 
 
-def test_a_logged_in_user_who_asks_is_online(monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    assert set_up(asked_for=True)[1] == "online"
-    assert "uploads to your account" in capsys.readouterr().out
+def test_a_logged_in_user_who_asks_is_online():
+    """In a process of its own: wandb remembers the login that it first saw."""
+    code = (
+        "from pathlib import Path; from types import SimpleNamespace; from recipes.tracking import set_up_wandb;"
+        "set_up_wandb(SimpleNamespace(report_to=['wandb'], run_name=None), Path('runs/mine'), asked_for=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "WANDB_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "wandb: uploads to your account" in done.stdout
 
 
 def test_the_users_own_mode_is_kept(monkeypatch):

@@ -77,8 +77,8 @@ def _check_jsonl(file: Path) -> None:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{file}, line {number} is not JSON: {error}.") from error
+            except json.JSONDecodeError as error:
+                raise InputError(f"{file}, line {number} is not JSON: {error.msg}.") from error
             if not isinstance(row, dict):
                 raise InputError(f"{file}, line {number} is not a JSON object with `question` and `answer`.")
             rows += 1

@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "step_overhead.json")
     args = parser.parse_args()
     ratios = []
+    hardware.limit_threads(hardware.STARTER)  # as the recipe does, for both
     for pair in range(args.pairs):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             # Each goes first in every other pair.

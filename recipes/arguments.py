@@ -16,8 +16,8 @@ from trl import TrlParser
 
 from recipes import hardware
 from recipes.errors import InputError, one_line
-from recipes.preflight import check_settings
 from recipes.run import is_run, read_yaml
+from recipes.settings import check_settings
 from recipes.tasks import load_task
 
 

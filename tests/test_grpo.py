@@ -257,3 +257,17 @@ def test_every_variant_of_the_readme_trains(flags):
 
 def test_the_readme_lists_five_variants():
     assert len(VARIANTS) == 5
+
+
+def test_the_snippet_of_the_readme_trains():
+    [snippet] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    on_this_machine = {
+        "Qwen/Qwen2.5-0.5B-Instruct": str(hardware.STARTER_FOLDER),
+        "GRPOConfig(": "GRPOConfig(use_cpu=True, bf16=False, max_steps=1, max_completion_length=16, report_to='none', ",
+    }
+    for written, meant in on_this_machine.items():
+        assert written in snippet
+        snippet = snippet.replace(written, meant)
+    done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "rewards/correctness_reward/mean" in done.stdout

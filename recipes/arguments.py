@@ -10,13 +10,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from transformers import HfArgumentParser
 from trl import TrlParser
 
 from recipes import hardware
 from recipes.errors import InputError, one_line
-from recipes.run import is_run, read_yaml
+from recipes.run import changed, is_run, read_yaml, stored
 from recipes.settings import check_settings
 from recipes.tasks import load_task
 
@@ -49,6 +48,7 @@ class RecipeParser(TrlParser):
     """TRL's parser over `RecipeArguments`, a trainer's config and a model config.
 
     Attributes:
+        machine (`Machine`): the one that is trained on; `--use_cpu` leaves a GPU alone.
         asked_task (`str`): the task that the user named, where the machine may decide for another.
         settings (`dict`): after `parse`, every flag's value, as `--config` can read it back.
         given (`dict`): the part of it that the user gave, by YAML file or flag.
@@ -69,6 +69,9 @@ class RecipeParser(TrlParser):
         self.given = self._given(argv)
         self.asked_task = self.given.get("task", RecipeArguments.task)
         load_task(self.asked_task)  # an unknown name is an error even where the machine decides for another task
+        if self.given.get("use_cpu"):
+            machine = hardware.cpu()
+        self.machine = machine
         name = hardware.task_for(machine, self.asked_task, self.given)
         task = load_task(name)
         self.set_defaults(
@@ -109,10 +112,12 @@ class RecipeParser(TrlParser):
         if len(found.config) > 1 or not found.config[0]:
             raise InputError("--config needs the path of one YAML file.")
         flags = []
-        for key, value in _read_config(found.config[0]).items():
+        for key, value in read_yaml(Path(found.config[0])).items():
             flag = f"--{key}"
             if flag not in self.known:
                 raise InputError(f"Unknown key {key!r} in the config file.{self._nearest(flag).replace('--', '')}")
+            if value is False and "no" in (self._choices(flag) or ()):
+                value = "no"  # YAML reads a bare `no` as False
             if isinstance(value, list):
                 flags += [flag, *map(str, value)] if value else []
             elif value is not None:
@@ -134,6 +139,9 @@ class RecipeParser(TrlParser):
             raise InputError(f"Unknown flag {flag}.{self._nearest(flag)} See --help.")
         return vars(namespace)
 
+    def _choices(self, flag: str) -> list | None:
+        return next(action.choices for action in self._actions if flag in action.option_strings)
+
     def _nearest(self, flag: str) -> str:
         near = difflib.get_close_matches(flag, self.known, n=1, cutoff=0.5)
         return f" Did you mean {near[0]}?" if near else ""
@@ -141,19 +149,10 @@ class RecipeParser(TrlParser):
     def _chosen_when_the_run_began(self) -> dict:
         """A run goes on as the machine was when it began, whatever memory is free today."""
         folder = Path(self.given.get("output_dir", self.get_default("output_dir")))
-        if self.given.get("overwrite") or not is_run(folder):
+        if not is_run(folder) or not (folder / "config.yaml").exists():
             return {}
-        stored, given = read_yaml(folder / "config.yaml"), read_yaml(folder / "given.yaml")
-        return {key: stored[key] for key in hardware.CHOSEN_BY_MACHINE if key in stored and key not in given}
-
-
-def _read_config(path: str) -> dict:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The config file {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"The config file {path} is not YAML: {one_line(error)}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"The config file {path} must hold `name: value` lines, one setting on each.")
-    return content
+        old, given = read_yaml(folder / "config.yaml"), read_yaml(folder / "given.yaml")
+        anew = self.given.get("overwrite") and (folder / "result.json").exists()
+        if anew or changed(given, stored(self.given)):
+            return {}
+        return {key: old[key] for key in hardware.CHOSEN_BY_MACHINE if key in old and key not in given}

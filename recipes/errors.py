@@ -23,8 +23,10 @@ def refused_settings():
     """Around a library's construction: what it refuses is a user's mistake, said in the library's words."""
     try:
         yield
-    except (ValueError, ImportError, OSError) as error:
-        raise InputError(f"The trainer refuses these settings: {one_line(error)}") from error
+    except Exception as error:  # libraries raise many kinds
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise InputError(f"The trainer refuses these settings: {type(error).__name__}: {one_line(error)}") from error
 
 
 def one_line(message: object) -> str:

@@ -35,7 +35,7 @@ def evaluate(trainer, tokenizer, rows, task: Task, rewards: list, temperature: f
         torch.random.fork_rng(),
     ):
         torch.manual_seed(config.seed)
-        completions = sample(model, tokenizer, rows["prompt"], config, temperature)
+        completions = sample(model, tokenizer, rows["prompt"], config, temperature, trainer.eos_token_ids)
     columns = {name: list(rows[name]) for name in rows.column_names}
     messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
     prompts = columns.pop("prompt")

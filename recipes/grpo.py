@@ -21,7 +21,7 @@ from recipes.errors import exit_kindly, refused_settings
 from recipes.evaluate import evaluate_once
 from recipes.interrupt import save_on_interrupt
 from recipes.preflight import preflight
-from recipes.qlora import correct_qlora
+from recipes.qlora import correct_qlora, loading
 from recipes.record import record
 from recipes.report import plot_curve, print_result
 from recipes.resume import train_from
@@ -56,10 +56,9 @@ class QLoRA(ModelConfig):
 
 @exit_kindly
 def main(argv: list[str] | None = None) -> None:
-    machine = hardware.detect()
     parser = RecipeParser("grpo", GRPODefaults, QLoRA, __doc__)
-    task, args, config, model_args = parser.parse(argv, machine)
-    print(hardware.first_line(machine, args.task, parser.asked_task, model_args.model_name_or_path))
+    task, args, config, model_args = parser.parse(argv, hardware.detect())
+    print(hardware.first_line(parser.machine, args.task, parser.asked_task, model_args.model_name_or_path))
     run = Run(config.output_dir, parser.settings, parser.given, args.overwrite)
     if run.result and not args.dry_run:
         print_result(run)
@@ -68,16 +67,15 @@ def main(argv: list[str] | None = None) -> None:
     print(hardware.chosen(parser.settings), flush=True)
     hardware.limit_threads(model_args.model_name_or_path)
 
-    checked = preflight(args, config, model_args, task, machine)
+    checked = preflight(args, config, model_args, task, parser.machine)
     if args.dry_run:
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
         return
     run.begin()
     set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
 
-    loading = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
-    config.model_init_kwargs = {"revision": model_args.model_revision, **loading, **(config.model_init_kwargs or {})}
     with refused_settings():
+        config.model_init_kwargs = loading(config, model_args)
         trainer = GRPOTrainer(
             model=hardware.model_path(model_args.model_name_or_path),
             reward_funcs=checked.rewards,
@@ -106,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=config.seed,
         steps=step,
         minutes=round(recorder.minutes, 2),
-        peak_memory_gb=round(hardware.peak_memory_gb(machine), 2),
+        peak_memory_gb=round(hardware.peak_memory_gb(parser.machine), 2),
         before=before,
         after=after,
     )

@@ -59,6 +59,10 @@ def detect() -> Machine:
         free, _ = torch.cuda.mem_get_info()
         bf16 = torch.cuda.get_device_capability()[0] >= 8
         return Machine("cuda", torch.cuda.get_device_name(), free / 1e9, bf16)
+    return cpu()
+
+
+def cpu() -> Machine:
     free = psutil.virtual_memory().available
     return Machine("cpu", f"CPU, {psutil.cpu_count()} cores", free / 1e9, bf16=False)
 
@@ -127,7 +131,7 @@ def first_line(machine: Machine, task_name: str, asked_task: str, model: str) ->
     if machine.device == "cpu" and model == STARTER:
         asked = {"gsm8k": "GSM8K"}.get(asked_task, asked_task)
         line = (
-            f"No CUDA GPU here ({machine}): training the bundled starter model on {task_name} on the CPU, in float32. "
+            f"No CUDA GPU in use ({machine}): training the bundled starter on {task_name} on the CPU, in float32. "
             f"On a GPU (12 GB) the same command trains {PROFILES[2][1]} on {asked}."
         )
     if model == STARTER and task_name != "word_problems":

@@ -42,7 +42,10 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
     if weights is not None and len(weights) != len(names):
         raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
     model_config, tokenizer = _read_model(model_args, config)
-    prompt_of, prefill = _check_template(tokenizer, task, config.chat_template_kwargs or {})
+    if not isinstance(config.chat_template_kwargs or {}, dict):
+        raise InputError("--chat_template_kwargs must be JSON in braces, such as '{\"enable_thinking\": false}'.")
+    template = {"add_generation_prompt": True, "tokenize": False, **(config.chat_template_kwargs or {})}
+    prompt_of, prefill = _check_template(tokenizer, task, template)
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
     rewards = [GuardedReward(reward, prefill) for reward in task.reward_funcs]
     train = usable_rows(train, task, "train")
@@ -56,7 +59,7 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
     train, held_out = (rows.add_column("prompt", [*map(prompt_of, rows["question"])]) for rows in (train, held_out))
 
     longest = sorted(train["prompt"], key=lambda messages: -len(messages[-1]["content"]))[:20]
-    rendered = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in longest]
+    rendered = [tokenizer.apply_chat_template(prompt, **template) for prompt in longest]
     prompt_length = max(len(tokenizer.encode(text, add_special_tokens=False)) for text in rendered)
     needed = estimate_gb(model_config, model_args, config, prompt_length)
     memory = f"about {needed:.1f}" if needed else "(not estimated for this architecture)"
@@ -148,7 +151,7 @@ def _check_model_folder(name: str, path: Path) -> None:
         raise InputError(f"The model folder {name} holds no weights (*.safetensors): give the whole model.")
 
 
-def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task, options: dict) -> tuple[Callable, str]:
+def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task, template: dict) -> tuple[Callable, str]:
     """How to ask a question, and what the template has written of the completion when the model begins."""
     if tokenizer.chat_template is None:
         raise InputError("The tokenizer has no chat template: take an instruct model, or add a template to it.")
@@ -159,12 +162,13 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task, options: dic
             f"{' '.join(hidden)} do not survive this tokenizer's decoding, so the rewards would never see them: "
             "add them as ordinary tokens, not special ones (tokenizer.add_tokens, special_tokens=False)."
         )
-    options = {"add_generation_prompt": True, "tokenize": False, **options}
-    prompt_of = task.prompt
-    try:
-        rendered = tokenizer.apply_chat_template(prompt_of("1 + 1?"), **options)
-    except TemplateError:  # some templates refuse a system message
-        prompt_of = task.prompt_without_system
-        rendered = tokenizer.apply_chat_template(prompt_of("1 + 1?"), **options)
+    for prompt_of in (task.prompt, task.prompt_without_system):  # some templates refuse a system message
+        try:
+            rendered = tokenizer.apply_chat_template(prompt_of("1 + 1?"), **template)
+            break
+        except TemplateError as error:
+            refusal = one_line(error)
+    else:
+        raise InputError(f"The chat template cannot render a question: {refusal}.")
     _, tag, rest = rendered.rpartition("<think>")
     return prompt_of, tag + rest if tag and not rest.strip() else ""

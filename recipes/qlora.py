@@ -1,8 +1,14 @@
-"""Two corrections without which LoRA on 4-bit weights trains worse than it looks."""
+"""Load 4-bit weights, and two corrections without which LoRA on them trains worse than it looks."""
 
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
+
+
+def loading(config, model_args) -> dict:
+    """How the weights are loaded: the keyword arguments of `from_pretrained`; `--model_init_kwargs` wins."""
+    chosen = {name: getattr(model_args, name) for name in ("dtype", "attn_implementation")}
+    return {"revision": model_args.model_revision, **chosen, **(config.model_init_kwargs or {})}
 
 
 def correct_qlora(model: torch.nn.Module) -> None:

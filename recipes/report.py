@@ -37,7 +37,7 @@ def print_result(run: Run) -> None:
     samples = Table(box=box.SIMPLE_HEAD, show_lines=True)
     for column in ("problem", "before", "after"):
         samples.add_column(column, ratio=1, overflow="fold")
-    for old, new in list(zip(run.load_samples("before"), run.load_samples("after"), strict=True))[:SAMPLES_SHOWN]:
+    for old, new in list(zip(run.load_samples("before"), run.load_samples("after"), strict=False))[:SAMPLES_SHOWN]:
         samples.add_row(*(Text(printable(text)) for text in (old["question"], old["completion"], new["completion"])))
     console.print(samples)
 

@@ -12,24 +12,24 @@ result.json      the figures, once the run has ended
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import yaml
 
-from recipes.errors import InputError
+from recipes.errors import InputError, one_line
 
 FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
 # In the order in which --overwrite deletes them; config.yaml, by which the folder is known as ours, goes last.
-FILES = (
-    *("result.json", "before.json", "after.json", "metrics.jsonl", "curve.png", "README.md", "*.part"),
-    *("samples", "adapter", "completions", "wandb", "checkpoint-*", "given.yaml", "config.yaml"),
-)
+# --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
+FOLDERS = ("samples", "adapter", "wandb")
+FILES = ("before.json", "after.json", "metrics.jsonl", "curve.png", "README.md", "config.yaml", "given.yaml")
 
 # Not kept: a run that is repeated must not upload, delete or log in because the first one did.
-NOT_STORED = {"overwrite", "dry_run", "report_to", "hub_token", "config"}
+NOT_STORED = re.compile(r"overwrite|dry_run|report_to|push_to_hub|hub_\w+|\w+_hub_repo")
 # Kept, but a run may go on with others: they change what is shown or where, not what is learned.
-NOT_COMPARED = {"run_name", "disable_tqdm", "logging_dir", "output_dir"}
+NOT_COMPARED = {"config", "run_name", "disable_tqdm", "logging_dir", "output_dir"}
 
 
 class Run:
@@ -44,36 +44,47 @@ class Run:
 
     def __init__(self, folder: str, settings: dict, given: dict | None = None, overwrite: bool = False):
         self.folder = Path(folder)
-        self.settings = {key: value for key, value in plain(settings).items() if key not in NOT_STORED}
-        self.given = {key: value for key, value in plain(given or {}).items() if key not in NOT_STORED}
+        self.settings, self.given = stored(settings), stored(given or {})
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--output_dir {folder} is a file: choose a folder.")
-        self.replace = False
+        self.replace, self.changed = False, []
         if self.folder.is_dir() and any(self.folder.iterdir()):
             if not is_run(self.folder):
                 raise InputError(f"{folder} holds files that are no run of ours: choose another --output_dir.")
-            changed = _changed(read_yaml(self.folder / "config.yaml"), self.settings)
+            config = self.folder / "config.yaml"
+            self.changed = changed(read_yaml(config) if config.exists() else {}, self.settings)
             finished = self.load("result.json") is not None
             worth_keeping = finished or (self.folder / "metrics.jsonl").exists()
-            self.replace = (overwrite and finished) or bool(changed)
-            if changed and worth_keeping and not overwrite:
-                more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+            self.replace = overwrite and worth_keeping and (finished or bool(self.changed))
+            if self.changed and worth_keeping and not overwrite:
+                more = f" and {len(self.changed) - 4} more" if len(self.changed) > 4 else ""
                 raise InputError(
-                    f"{folder} holds a run with other settings ({', '.join(changed[:4])}{more}): "
+                    f"{folder} holds a run with other settings ({', '.join(self.changed[:4])}{more}): "
                     "give this one its own --output_dir, or replace the old one with --overwrite."
                 )
         self.result = None if self.replace else self.load("result.json")
 
     def begin(self) -> None:
         """Create the folder, in place of an old run if that is asked for; from here on the run can be resumed."""
-        if self.replace:
-            for pattern in FILES:
-                for path in self.folder.glob(pattern):
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / "config.yaml", FIRST_LINE + yaml.safe_dump(self.settings))
-        write_atomically(self.folder / "given.yaml", yaml.safe_dump(self.given))
-        (self.folder / "samples").mkdir(exist_ok=True)
+        try:
+            if self.replace:
+                self._delete()
+            elif self.changed:  # a run that never took a step leaves at most an evaluation behind
+                (self.folder / "before.json").unlink(missing_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / "given.yaml", FIRST_LINE + yaml.safe_dump(self.given))
+            write_atomically(self.folder / "config.yaml", yaml.safe_dump(self.settings))
+            (self.folder / "samples").mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--output_dir {self.folder} cannot be written: {error.strerror}.") from error
+
+    def _delete(self) -> None:
+        (self.folder / "result.json").unlink(missing_ok=True)
+        for folder in (*self._checkpoints(), *(self.folder / name for name in FOLDERS)):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+        for name in FILES:
+            (self.folder / name).unlink(missing_ok=True)
 
     def finish(self, **result) -> None:
         """Write result.json, by which a run is known to have ended."""
@@ -93,13 +104,13 @@ class Run:
         write_atomically(self.folder / "samples" / f"{name}.jsonl", "".join(lines))
 
     def load_samples(self, name: str) -> list[dict]:
-        text = (self.folder / "samples" / f"{name}.jsonl").read_text(encoding="utf-8")
+        path = self.folder / "samples" / f"{name}.jsonl"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
         return [json.loads(line) for line in text.split("\n") if line]
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole; one that a crash cut off is deleted."""
-        checkpoints = [path for path in self.folder.glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
-        for checkpoint in sorted(checkpoints, key=lambda path: -int(path.name.split("-")[1])):
+        for checkpoint in self._checkpoints():
             try:  # the trainer writes this file last
                 json.loads((checkpoint / "trainer_state.json").read_text())
                 return checkpoint
@@ -107,15 +118,34 @@ class Run:
                 shutil.rmtree(checkpoint)
         return None
 
+    def _checkpoints(self) -> list[Path]:
+        """The newest first."""
+        found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+        return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+
 
 def is_run(folder: Path) -> bool:
     """Whether a run of ours has begun in `folder`."""
-    config = folder / "config.yaml"
-    return config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE)
+    given = folder / "given.yaml"
+    return given.is_file() and given.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE)
 
 
 def read_yaml(path: Path) -> dict:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.exists() else {}
+    """The mapping in a YAML file; raises `InputError` where it holds anything else."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The config file {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"The config file {path} is not YAML: {one_line(error)}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"The config file {path} must hold `name: value` lines, one setting on each.")
+    return content
+
+
+def stored(settings: dict) -> dict:
+    """Settings as a run keeps them."""
+    return {key: value for key, value in plain(settings).items() if not NOT_STORED.fullmatch(key)}
 
 
 def plain(settings: dict) -> dict:
@@ -130,7 +160,7 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(draft, path)
 
 
-def _changed(old: dict, new: dict) -> list[str]:
+def changed(old: dict, new: dict) -> list[str]:
     """What differs, as "name old -> new". The same batch in smaller passes is no difference."""
     passes = ("per_device_train_batch_size", "gradient_accumulation_steps")
     same_batch = all(name in old and name in new for name in passes) and (

@@ -13,29 +13,34 @@ class Completion:
     truncated: bool  # no end token within the limit
 
 
-def sample(model, tokenizer, prompts: list[list[dict]], config, temperature: float) -> list[Completion]:
+def sample(
+    model, tokenizer, prompts: list[list[dict]], config, temperature: float, ends: list[int]
+) -> list[Completion]:
     """One completion for each of `prompts` (chat messages), in their order.
 
     Args:
         config (`trl.GRPOConfig`): how the trainer samples; its template options, length, `top_p`, `repetition_penalty`
-            and so on hold here too, in place of the model's own, so that what is judged is the policy that is trained.
+            and the like hold here too, in place of the model's own, so that the policy that is trained is judged.
         temperature (`float`): in place of the config's; 0 decodes greedily.
+        ends (`list[int]`): the tokens that end a completion, `trainer.eos_token_ids`.
     """
-    options = {"add_generation_prompt": True, "tokenize": False, **(config.chat_template_kwargs or {})}
-    texts = [tokenizer.apply_chat_template(prompt, **options) for prompt in prompts]
-    how = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # the last three silence a warning
+    template = {"add_generation_prompt": True, "tokenize": False, **(config.chat_template_kwargs or {})}
+    texts = [tokenizer.apply_chat_template(prompt, **template) for prompt in prompts]
     if temperature:
         how = {"do_sample": True, "temperature": temperature, "top_p": config.top_p, "top_k": config.top_k}
         how["min_p"] = config.min_p
+    else:
+        how = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # the last three silence a warning
     how = {
         "max_new_tokens": config.max_completion_length,
         "repetition_penalty": config.repetition_penalty,
+        "cache_implementation": config.cache_implementation,
         "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": ends,
         **how,
+        **(config.generation_kwargs or {}),
     }
-    batch_size = config.per_device_eval_batch_size
-    ends = model.generation_config.eos_token_id
-    ends = torch.tensor([ends] if isinstance(ends, int) else [*(ends or []), tokenizer.eos_token_id])
+    ends, batch_size = torch.tensor(ends), config.per_device_eval_batch_size
     # The longest first: if a batch does not fit into memory, it is the first one.
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     completions: list[Completion | None] = [None] * len(texts)

@@ -5,20 +5,28 @@ import os
 
 from recipes.errors import InputError
 
-AT_LEAST_ONE = (
+ABOVE_ZERO = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-    *("max_completion_length", "logging_steps", "save_steps", "lora_r"),
+    *("max_completion_length", "logging_steps", "save_steps", "lora_r", "num_iterations", "steps_per_generation"),
+    *("generation_batch_size", "repetition_penalty", "temperature"),
 )
+NOT_NEGATIVE = ("learning_rate", "eval_samples", "eval_temperature", "seed", "top_k", "min_p", "beta", "warmup_steps")
+SCALES = ("group", "batch", "none")
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 
 
 def check_settings(settings: dict) -> None:
     """Raises `InputError` for a value, or for values together, that cannot work."""
-    for name in AT_LEAST_ONE:
-        if name in settings and settings[name] <= 0:
+    for name in ABOVE_ZERO:
+        if settings.get(name) is not None and not settings[name] > 0:
             raise InputError(f"--{name} {settings[name]}: give a number above 0.")
-    if settings["learning_rate"] < 0 or settings["eval_samples"] < 0:
-        raise InputError("--learning_rate and --eval_samples cannot be negative.")
+    for name in NOT_NEGATIVE:
+        if settings.get(name) is not None and not settings[name] >= 0:
+            raise InputError(f"--{name} {settings[name]} cannot be negative.")
+    if settings["max_steps"] == -1 and not settings["num_train_epochs"] > 0:
+        raise InputError(f"--num_train_epochs {settings['num_train_epochs']}: give a number above 0.")
+    if not settings["output_dir"]:
+        raise InputError("--output_dir is empty: name a folder.")
     if settings["max_steps"] <= 0 and settings["max_steps"] != -1:
         raise InputError(f"--max_steps {settings['max_steps']}: give a number above 0, or -1 to count epochs instead.")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -35,12 +43,11 @@ def check_settings(settings: dict) -> None:
         raise InputError("A run goes on by itself from its --output_dir: drop --resume_from_checkpoint.")
     if settings["eval_strategy"] != "no":
         raise InputError("The recipe evaluates before and after training (--eval_samples): drop --eval_strategy.")
-    if settings.get("temperature", 1.0) <= 0:
-        raise InputError(f"--temperature {settings['temperature']}: GRPO needs completions that differ, so above 0.")
-    if settings.get("loss_type", "dapo") not in LOSSES:
-        near = difflib.get_close_matches(settings["loss_type"], LOSSES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise InputError(f"Unknown --loss_type {settings['loss_type']!r}.{hint} One of {', '.join(LOSSES)}.")
+    for name, known in (("loss_type", LOSSES), ("scale_rewards", SCALES)):
+        if name in settings and settings[name] not in known:
+            near = difflib.get_close_matches(settings[name], known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise InputError(f"Unknown --{name} {settings[name]!r}.{hint} One of {', '.join(known)}.")
     if "num_generations" in settings:
         _check_groups(settings)
 

@@ -7,27 +7,29 @@ from fractions import Fraction
 from rewards.completions import after_thinking
 
 # The last of these wins.
-_MARKER = re.compile(r"<answer>|\\boxed\{|####|\banswer(?: is\b[ \t]?:?|:)(?:\*\*)?", re.IGNORECASE)
+_MARKER = re.compile(r"<answer>|\\boxed\s?\{|####|\banswer(?:\**[ \t]*:\s*|[ \t]+is\b[ \t]*(?::\s*)?)", re.IGNORECASE)
 # What "the answer is ..." says ends with its line, its sentence, or where a reason begins.
 _SENTENCE = re.compile(r"[^\n]*?(?=</|\n|[.!](?:\s|$)|, (?:as|because|since|so|which)\b|$)")
 _LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
 
 _NUMBER = re.compile(r"([-+]?)((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:e([-+]?\d{1,3}))?", re.IGNORECASE)
 _FRACTION = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{(\d+)\}\{(\d+)\})")
-# A unit is one word or two, and perhaps a rate ("18", "18 cm", "18 square feet", "18 dollars per day").
-_UNIT = re.compile(r"°|[a-z]+(?: [a-z]+)?(?:(?: per | an? |/)[a-z]+)?", re.IGNORECASE)
-# Words that change the value, calculate, hedge or deny are no units, and of single letters only these are.
+# A unit is a few words ("18 cm", "18 square feet", "18 pounds of beef", "18 dollars per day") or a rate ("18/hour").
+_UNIT = re.compile(r"°|/ ?[a-z]+|[a-z]+(?: [a-z]+){0,3}(?: ?/ ?[a-z]+)?", re.IGNORECASE)
+# No unit holds a word that changes the value, hedges or denies, or a single letter but those of the metric system.
 _NOT_A_UNIT = re.compile(
-    r"\b(?:(?![mgshld]\b)[a-z]|bn|mil|tens?|hundreds?|thousands?|lakhs?|crores?|m?illions?|billions?|trillions?|dozens?"
-    r"|half|halves|thirds?|quarters?|fourths?|fifths?|tenths?|percent\w*|per ?cent|pi|one|two|three|four|five|six|seven"
-    r"|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|plus|minus|times|over|by|divided|multiplied|squared|cubed|root|mod"
-    r"|modulo|point|factorial|power|negative|positive|or|and|to|not|but|no|nor|maybe|perhaps|possibly|probably|about"
-    r"|approximately|approx|roughly|around|nearly|almost|less|more|than|least|most|otherwise|else|if|unless|either"
-    r"|neither|except|instead|rather|plusminus|unknown|wrong|incorrect)\b",
+    r"\b(?:(?![mgshld]\b)[a-z]|mil|bn|tens?|hundreds?|thousands?|lakhs?|crores?|millions?|billions?|trillions?|zillions?"
+    r"|dozens?|gross|score|half|halves|quarter|thirds?|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths"
+    r"|thousandths|percent\w*|per ?cent|pct|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+    r"|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|pi"
+    r"|plus|minus|divided|multiplied|squared|cubed|root|mod|modulo|point|factorial|negative|positive|or|and|to|than|not"
+    r"|but|no|nor|maybe|perhaps|possibly|probably|about|approximately|approx|roughly|around|nearly|almost|least|most"
+    r"|otherwise|else|if|unless|either|neither|except|instead|rather|unknown|wrong|false|incorrect|is|are|was|were|be"
+    r"|isn|because|since|so|would|could|might|may|should)\b",
     re.IGNORECASE,
 )
 _FULL_WIDTH = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)}
-_SPACES = re.compile(r"\\[,;! ]|~|[\u00a0\u2009\u202f]")
+_SPACES = re.compile(r"\\[,;! ]|(?<=\w)~|[\u00a0\u2009\u202f]")
 # Bounds, so that no text takes long: characters of a number, characters from the end, markers tried.
 _LONGEST_NUMBER, _TAIL, _MARKERS = 200, 20_000, 16
 
@@ -70,13 +72,13 @@ def _marked(text: str, marker: re.Match) -> str | None:
     kind, start = marker.group().lower(), marker.end()
     if kind == "<answer>":
         end = text.find("</answer>", start)
-    elif kind == "\\boxed{":
+    elif kind.startswith("\\boxed"):
         end = _closing_brace(text, start)
     else:
         end = (_LINE if kind == "####" else _SENTENCE).match(text, start).end()
-        if kind != "####" and not any(character.isdigit() for character in text[start:end]):
+        if not any(character.isdigit() for character in text[start:end]):
             return None
-    return text[start:end].strip() or None if end >= 0 else None
+    return text[start:end].strip().lstrip("* ") or None if end >= 0 else None
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -137,7 +139,10 @@ def _to_number(text: str) -> tuple[Fraction, bool] | None:
     match = fraction or _NUMBER.match(text)
     if not match:
         return None
-    rest = text[match.end() :].strip().removeprefix("\\")
+    rest = text[match.end() :]
+    if rest.lower() in ("m", "b", "k"):  # "18m" is as well 18 million
+        return None
+    rest = rest.strip().removeprefix("\\")
     percent = rest.startswith("%")
     rest = rest[percent:].strip().rstrip("$£€¥")
     if rest and (percent or not _UNIT.fullmatch(rest) or _NOT_A_UNIT.search(rest)):
@@ -153,10 +158,10 @@ def _to_number(text: str) -> tuple[Fraction, bool] | None:
 
 
 def _unwrapped(text: str) -> str:
-    """`text` without the bold, math and full stop around the whole of it."""
+    """`text` without the emphasis, math and full stop around the whole of it."""
     for _ in range(4):  # "**$42$.**" needs three
-        text = text.rstrip(".!").strip()
-        for left, right in (("**", "**"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        text = text.strip("*_` ").rstrip(".!").strip()
+        for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
             if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
                 text = text[len(left) : -len(right)].strip()
     return text

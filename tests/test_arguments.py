@@ -65,13 +65,20 @@ def test_an_unfinished_run_goes_on_with_the_settings_of_its_machine(tmp_path):
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
     stored = "per_device_train_batch_size: 32\nlearning_rate: 0.002\nseed: 9\nmax_steps: 500\n"
-    (folder / "config.yaml").write_text(FIRST_LINE + stored)
-    (folder / "given.yaml").write_text("max_steps: 500\n")
-    config = parse("--output_dir", str(folder))[3]
+    (folder / "config.yaml").write_text(stored)
+    (folder / "given.yaml").write_text(FIRST_LINE + "max_steps: 500\n")
+    config = parse("--output_dir", str(folder), "--max_steps", "500")[3]
     assert (config.per_device_train_batch_size, config.learning_rate) == (32, 0.002)
-    assert (config.seed, config.max_steps) == (42, 60)  # not the machine's choice, but the default's and the user's
-    assert parse("--output_dir", str(folder), "--learning_rate", "1e-5")[3].learning_rate == 1e-5
-    assert parse("--output_dir", str(folder), "--overwrite")[3].learning_rate == 1e-3
+    assert (config.seed, config.max_steps) == (42, 500)  # the seed is not the machine's choice
+    # Another command is another run: it takes nothing from the old one.
+    for other in ([], ["--max_steps", "500", "--num_generations", "4"], ["--num_train_epochs", "2"]):
+        config = parse("--output_dir", str(folder), *other)[3]
+        assert (config.per_device_train_batch_size, config.learning_rate) == (64, 1e-3)
+    # The same command means the same, with --overwrite too, until the run has ended.
+    again = ["--output_dir", str(folder), "--max_steps", "500", "--overwrite"]
+    assert parse(*again)[3].learning_rate == 0.002
+    (folder / "result.json").write_text("{}")
+    assert parse(*again)[3].learning_rate == 1e-3
 
 
 def test_help_begins_with_an_example_and_the_recipes_own_arguments():

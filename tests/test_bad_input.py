@@ -88,8 +88,8 @@ def test_model_folder_without_a_model(refused, tmp_path):
 
 def test_hub_unreachable(refused, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    sentence = refused("--model_name_or_path", "Qwen/Qwen2.5-0.5B-Instruct")
-    assert "The model Qwen/Qwen2.5-0.5B-Instruct cannot be loaded" in sentence
+    sentence = refused("--model_name_or_path", "nobody/no-such-model")
+    assert "The model nobody/no-such-model cannot be loaded" in sentence
     assert "--model_name_or_path PATH" in sentence
 
 
@@ -104,6 +104,11 @@ def test_data_set_unreachable(refused, monkeypatch):
 def test_data_set_missing(refused):
     assert "The data set ./rows.jsonl does not exist" in refused("--dataset_name", "./rows.jsonl")
     assert "The data set data/gsm8k/train.jsonl does not exist" in refused("--dataset_name", "data/gsm8k/train.jsonl")
+
+
+def test_a_configuration_of_a_single_file(refused, write_jsonl, problems):
+    sentence = refused("--dataset_name", write_jsonl(problems(20)), "--dataset_config", "main")
+    assert "has no configurations: drop --dataset_config main" in sentence
 
 
 def test_data_set_empty(refused, write_jsonl, tmp_path):
@@ -168,7 +173,18 @@ def test_fewer_rows_than_a_batch_needs(refused, write_jsonl, problems):
         ("--max_steps -3", "--max_steps -3: give a number above 0, or -1"),
         ("--eval_samples -5", "cannot be negative"),
         ("--learning_rate -1", "cannot be negative"),
-        ("--temperature 0", "GRPO needs completions that differ"),
+        ("--temperature 0", "--temperature 0.0: give a number above 0"),
+        ("--num_iterations 0", "--num_iterations 0: give a number above 0"),
+        ("--steps_per_generation 0", "--steps_per_generation 0: give a number above 0"),
+        ("--num_train_epochs 0", "--num_train_epochs 0.0: give a number above 0"),
+        ("--seed -1", "--seed -1 cannot be negative"),
+        ("--eval_temperature nan", "--eval_temperature nan cannot be negative"),
+        ("--scale_rewards False", "Unknown --scale_rewards 'False'"),
+        ("--chat_template_kwargs thinking", "--chat_template_kwargs must be JSON in braces"),
+        ("--output_dir=", "--output_dir is empty"),
+        ("--output_dir /proc/none", "cannot be written"),
+        ("--report_to tensorbored", "The trainer refuses these settings"),
+        ('--model_init_kwargs {"foo":1} --output_dir runs/y', "The trainer refuses these settings"),
         ("--loss_type dapoo", "Unknown --loss_type 'dapoo'. Did you mean dapo?"),
         ("--use_peft False", "4-bit weights cannot be trained themselves"),
         ("--fp16", "--fp16 needs a GPU"),
@@ -188,6 +204,7 @@ def test_a_value_that_cannot_work_is_refused_at_once(refused, flags, sentence):
         ("num_generations: eight", "argument --num_generations"),
         ("learning_rate: fast", "argument --learning_rate"),
         ("seed: [1, 2]", "Unexpected word '2'"),
+        ("output_dir: 5\nscale_rewards: false", "Unknown --scale_rewards 'False'"),
     ],
 )
 def test_a_yaml_value_of_the_wrong_kind(refused, tmp_path, line, sentence):

@@ -50,8 +50,9 @@ def starter():
 
 def solve(starter, prompts, **options):
     temperature = options.pop("temperature", 0.0)
+    options_ends = options.pop("ends", [starter[1].eos_token_id])
     config = GRPOConfig(**{"output_dir": "x", "max_completion_length": 48, "use_cpu": True, "bf16": False, **options})
-    return sample(*starter, prompts, config, temperature)
+    return sample(*starter, prompts, config, temperature, options_ends)
 
 
 def test_greedy_completions_come_in_order_whatever_the_batch(starter):
@@ -89,6 +90,17 @@ def test_the_templates_options_hold_in_evaluation_too(starter):
     finally:
         tokenizer.chat_template = template
     assert "</think>" in thought.text and "</think>" not in direct.text
+
+
+def test_a_completion_ends_where_the_trainer_says_whatever_the_model_says(starter):
+    model, tokenizer = starter
+    prompts = [TASK.prompt(next(generate(5))["question"])]
+    [expected] = solve(starter, prompts)
+    ends, model.generation_config.eos_token_id = model.generation_config.eos_token_id, tokenizer.pad_token_id
+    try:
+        assert solve(starter, prompts) == [expected]
+    finally:
+        model.generation_config.eos_token_id = ends
 
 
 def test_a_completion_without_an_end_is_truncated(starter):

@@ -12,6 +12,7 @@ from recipes.tasks import Task, load_task
 from rewards import think_format_reward
 
 WORD_PROBLEMS = load_task("word_problems")
+TEMPLATE = {"add_generation_prompt": True, "tokenize": False}
 CPU = hardware.Machine("cpu", "CPU", 16.0, bf16=False)
 
 
@@ -33,11 +34,11 @@ def test_no_weight_is_loaded(tmp_path):
 
 def test_a_template_that_prefills_the_thought_is_seen_and_judged_as_written(capsys, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(hardware.STARTER_FOLDER)
-    assert _check_template(tokenizer, WORD_PROBLEMS, {})[1] == ""
+    assert _check_template(tokenizer, WORD_PROBLEMS, TEMPLATE)[1] == ""
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "'<|assistant|>' }}{% endif", "'<|assistant|><think>\\n' }}{% endif"
     )
-    assert _check_template(tokenizer, WORD_PROBLEMS, {})[1] == "<think>\n"
+    assert _check_template(tokenizer, WORD_PROBLEMS, TEMPLATE)[1] == "<think>\n"
     AutoModelForCausalLM.from_pretrained(hardware.STARTER_FOLDER).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     task, args, config, model_args = parse("--model_name_or_path", "./model", "--task", "word_problems")
@@ -101,7 +102,7 @@ def test_a_template_that_refuses_a_system_message_gets_it_in_the_question():
     tokenizer = AutoTokenizer.from_pretrained(hardware.STARTER_FOLDER)
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     tokenizer.chat_template = refuses + tokenizer.chat_template
-    prompt_of, _ = _check_template(tokenizer, WORD_PROBLEMS, {})
+    prompt_of, _ = _check_template(tokenizer, WORD_PROBLEMS, TEMPLATE)
     [message] = prompt_of("1 + 1?")
     assert message["role"] == "user" and message["content"].endswith("1 + 1?") and "<think>" in message["content"]
 

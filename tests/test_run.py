@@ -1,6 +1,10 @@
 """The folder of a run: nothing is lost, nothing is mixed."""
 
+import functools
+import itertools
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -103,12 +107,15 @@ def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):
     real = tmp_path / "real"
     run = logged(begun(real, seed=1))
     run.save_samples("before", [])
-    (real / "checkpoint-5").mkdir()
+    for name in ("checkpoint-5", "checkpoint-5-backup", "checkpoint-best"):
+        (real / name).mkdir()
+    (real / "my.part").write_text("mine")
     (real / "thesis.tex").write_text("dear")
     (tmp_path / "link").symlink_to(real)
     successor = Run(str(tmp_path / "link"), {"seed": 2}, overwrite=True)
     successor.begin()
-    assert {path.name for path in real.iterdir()} == {"thesis.tex", "config.yaml", "given.yaml", "samples"}
+    kept = {"thesis.tex", "my.part", "checkpoint-5-backup", "checkpoint-best"}
+    assert {path.name for path in real.iterdir()} == {*kept, "config.yaml", "given.yaml", "samples"}
     assert not list((real / "samples").iterdir())
 
 
@@ -126,7 +133,73 @@ def test_the_same_batch_in_smaller_passes_goes_on(tmp_path):
 
 
 def test_what_uploads_deletes_or_logs_in_is_not_stored(tmp_path):
-    run = begun(tmp_path / "r", seed=1, overwrite=True, report_to="wandb", hub_token="secret", dry_run=False)
+    run = begun(tmp_path / "r", seed=1, overwrite=True, report_to="wandb", hub_token="secret", push_to_hub=True)
     for name in ("config.yaml", "given.yaml"):
         assert "seed: 1" in (text := (run.folder / name).read_text())
-        assert not any(word in text for word in ("overwrite:", "report_to", "secret", "dry_run"))
+        assert not any(word in text for word in ("overwrite:", "report_to", "secret", "push_to_hub"))
+
+
+def test_a_copied_config_makes_no_folder_a_run(tmp_path):
+    run = begun(tmp_path / "r", seed=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text((run.folder / "config.yaml").read_text())
+    with pytest.raises(InputError, match="no run of ours"):
+        Run(str(tmp_path / "mine"), {"seed": 2})
+
+
+def test_a_run_without_a_step_is_replaced_file_by_file(tmp_path):
+    run = begun(tmp_path / "r", seed=1)
+    run.save("before.json", {})
+    (run.folder / "adapter").mkdir()
+    begun(tmp_path / "r", seed=2)
+    assert (run.folder / "adapter").exists() and not (run.folder / "before.json").exists()
+
+
+def test_a_backup_of_a_checkpoint_is_neither_resumed_nor_deleted(tmp_path):
+    run = begun(tmp_path / "r")
+    (run.folder / "checkpoint-20-backup").mkdir()
+    assert run.last_checkpoint() is None
+    assert (run.folder / "checkpoint-20-backup").exists()
+
+
+class Killed(BaseException):
+    """What no handler expects."""
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_a_kill_at_any_moment_of_overwriting_leaves_no_mixed_run(tmp_path, monkeypatch, moment):
+    """Whatever is left, it is not resumed from the old checkpoint nor taken for finished."""
+    old = logged(begun(tmp_path / "r", seed=1))
+    (old.folder / "checkpoint-2").mkdir()
+    (old.folder / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    old.save("before.json", {})
+    old.finish(steps=2)
+    deletions = itertools.count(1)
+
+    def dies(path, *args, real, **kwargs):
+        if next(deletions) == moment:
+            raise Killed
+        return real(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "unlink", functools.partialmethod(dies, real=Path.unlink))
+        patch.setattr(shutil, "rmtree", functools.partial(dies, real=shutil.rmtree))
+        Run(str(old.folder), {"seed": 2}, {"seed": 2}, overwrite=True).begin()
+    again = Run(str(old.folder), {"seed": 2}, {"seed": 2}, overwrite=True)
+    again.begin()
+    assert again.load("result.json") is None and again.load("before.json") is None
+    assert again.last_checkpoint() is None
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        begun(tmp_path / "file" / "r")
+
+
+@pytest.mark.parametrize("content", ["a: [", "- a list"])
+def test_a_damaged_config_is_one_sentence(tmp_path, content):
+    run = logged(begun(tmp_path / "r", seed=1))
+    (run.folder / "config.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"config\.yaml"):
+        Run(str(tmp_path / "r"), {"seed": 1})

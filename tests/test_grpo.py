@@ -85,7 +85,7 @@ def test_evaluating_first_does_not_change_the_gradients(trainer):
 def test_a_run_leaves_everything_in_its_folder_and_uploads_nothing(capsys):
     output, _ = (process := start("--max_steps", "3", "--seed", "7")).communicate(timeout=300)
     assert process.returncode == 0, output
-    assert output.startswith("No CUDA GPU here")
+    assert output.startswith("No CUDA GPU in use")
     assert "wandb: offline in runs/grpo-word_problems/wandb, nothing is uploaded" in output
     run = Path("runs/grpo-word_problems")
     result = json.loads((run / "result.json").read_text())

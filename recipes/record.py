@@ -43,6 +43,7 @@ class Recorder(ProgressCallback):
             return
         # disable=None: no bar where nobody is watching
         self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=args.disable_tqdm or None)
+        (self.run.folder / "after.json").unlink(missing_ok=True)  # of a model that is about to change
         kept = [row for row in read_metrics(self.run) if row["step"] <= state.global_step]
         write_atomically(self.run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         for file in (self.run.folder / "samples").glob("step_*.jsonl"):

@@ -75,6 +75,7 @@ def test_resuming_drops_what_was_logged_after_the_checkpoint(tmp_path):
     write_atomically(run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     for step in range(1, 6):
         run.save_samples(f"step_{step:06d}", [])
+    run.save("after.json", {})
     recorder = Recorder(run, trainer=None)
     state = TrainerState(global_step=3, max_steps=9, is_world_process_zero=True)
     recorder.on_train_begin(TrainingArguments(use_cpu=True), state, TrainerControl())
@@ -82,6 +83,7 @@ def test_resuming_drops_what_was_logged_after_the_checkpoint(tmp_path):
     assert [row["step"] for row in read_metrics(run)] == [1, 2, 3]
     assert len(list((run.folder / "samples").iterdir())) == 3
     assert recorder.minutes >= 0.3
+    assert run.load("after.json") is None
 
 
 def test_an_atomic_write_leaves_no_draft(tmp_path):

@@ -4,7 +4,6 @@ Later wins: the dataclasses' defaults, the task's, what fits the machine, the YA
 """
 
 import argparse
-import difflib
 import json
 import sys
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from transformers import HfArgumentParser
 from trl import TrlParser
 
 from recipes import hardware
-from recipes.errors import InputError, one_line
+from recipes.errors import InputError, did_you_mean, one_line
 from recipes.run import changed, is_run, read_yaml, stored
 from recipes.settings import check_settings
 from recipes.tasks import load_task
@@ -75,7 +74,6 @@ class RecipeParser(TrlParser):
         name = hardware.task_for(machine, self.asked_task, self.given)
         task = load_task(name)
         self.set_defaults(
-            task=name,
             reward_weights=list(task.reward_weights),
             output_dir=f"runs/{self.trainer}-{name}",
             **hardware.defaults(machine, task, self.given),
@@ -143,8 +141,7 @@ class RecipeParser(TrlParser):
         return next(action.choices for action in self._actions if flag in action.option_strings)
 
     def _nearest(self, flag: str) -> str:
-        near = difflib.get_close_matches(flag, self.known, n=1, cutoff=0.5)
-        return f" Did you mean {near[0]}?" if near else ""
+        return did_you_mean(flag, self.known, cutoff=0.5)
 
     def _chosen_when_the_run_began(self) -> dict:
         """A run goes on as the machine was when it began, whatever memory is free today."""

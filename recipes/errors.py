@@ -1,8 +1,10 @@
 """A user's mistake is one sentence and exit code 2, never a traceback."""
 
 import contextlib
+import difflib
 import functools
 import sys
+from collections.abc import Iterable
 
 
 class InputError(Exception):
@@ -24,7 +26,7 @@ def refused_settings():
     try:
         yield
     except Exception as error:  # libraries raise many kinds
-        if type(error).__name__ == "OutOfMemoryError":
+        if _is_out_of_memory(error):
             raise
         raise InputError(f"The trainer refuses these settings: {type(error).__name__}: {one_line(error)}") from error
 
@@ -32,6 +34,17 @@ def refused_settings():
 def one_line(message: object) -> str:
     """A message without its line breaks; an exception without one by its name."""
     return " ".join(str(message).split()) or type(message).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ " Did you mean ...?" with the nearest known name; empty where none is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name, so that a script can be decorated without importing torch first.
+    return type(error).__name__ == "OutOfMemoryError"
 
 
 def exit_kindly(main):
@@ -48,8 +61,7 @@ def exit_kindly(main):
             print("\nStopped. What was saved is kept: run the same command to go on.", file=sys.stderr)
             sys.exit(130)
         except RuntimeError as error:
-            # By name, so that a script can be decorated without importing torch first.
-            if type(error).__name__ != "OutOfMemoryError":
+            if not _is_out_of_memory(error):
                 raise
             print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
             sys.exit(1)

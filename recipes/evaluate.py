@@ -26,19 +26,19 @@ def evaluate(trainer, tokenizer, rows, task: Task, rewards: list, temperature: f
 
     Returns:
         `dict`: accuracy (`task.correctness` is 1.0), its `ci95`, strict_accuracy (and `task.format` too), format,
-            mean_length in tokens, n; rows that no reward can judge are not counted.
+            mean_length in tokens, n; rows that `task.correctness` cannot judge are not counted.
         `list[dict]`: every row with its completion, length and rewards.
     """
     config = trainer.args
+    columns = {name: list(rows[name]) for name in rows.column_names}
+    prompts = columns.pop("prompt")
     with (
         unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
         torch.random.fork_rng(),
     ):
         torch.manual_seed(config.seed)
-        completions = sample(model, tokenizer, rows["prompt"], config, temperature, trainer.eos_token_ids)
-    columns = {name: list(rows[name]) for name in rows.column_names}
+        completions = sample(model, tokenizer, prompts, config, temperature, trainer.eos_token_ids)
     messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
-    prompts = columns.pop("prompt")
     judged = {reward.__name__: reward(prompts=prompts, completions=messages, **columns) for reward in rewards}
     samples = [
         {

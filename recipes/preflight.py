@@ -58,8 +58,8 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
         )
     train, held_out = (rows.add_column("prompt", [*map(prompt_of, rows["question"])]) for rows in (train, held_out))
 
-    longest = sorted(train["prompt"], key=lambda messages: -len(messages[-1]["content"]))[:20]
-    rendered = [tokenizer.apply_chat_template(prompt, **template) for prompt in longest]
+    longest = sorted(train["question"], key=len)[-20:]
+    rendered = [tokenizer.apply_chat_template(prompt_of(question), **template) for question in longest]
     prompt_length = max(len(tokenizer.encode(text, add_special_tokens=False)) for text in rendered)
     needed = estimate_gb(model_config, model_args, config, prompt_length)
     memory = f"about {needed:.1f}" if needed else "(not estimated for this architecture)"
@@ -81,10 +81,11 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
 
 def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
     """`rows` without those that fail the gold self-test, which are counted and named; over half: `InputError`."""
-    questions, golds = list(rows["question"]), [gold_answer(gold) for gold in rows["answer"]]
-    perfect = _judge(task, [task.written(gold) for gold in golds], rows)
+    columns = {name: list(rows[name]) for name in rows.column_names}
+    questions, golds = columns["question"], [gold_answer(gold) for gold in columns["answer"]]
+    perfect = _judge(task, [task.written(gold) for gold in golds], columns)
     # "1" in front makes another number of any number.
-    wrong = _judge(task, [task.written("1" + gold) for gold in golds], rows)
+    wrong = _judge(task, [task.written("1" + gold) for gold in golds], columns)
     failures = {}
     for row, question in enumerate(questions):
         scores = [values[row] for values in perfect]
@@ -109,8 +110,7 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
     return rows.select([row for row in range(len(rows)) if row not in failures])
 
 
-def _judge(task: Task, completions: list[str], rows: Dataset) -> list[list[float | None]]:
-    columns = {name: list(rows[name]) for name in rows.column_names}
+def _judge(task: Task, completions: list[str], columns: dict[str, list]) -> list[list[float | None]]:
     logging.getLogger("rewards").setLevel(logging.ERROR)  # the rows are named here, in one sentence
     try:
         return [reward(prompts=columns["question"], completions=completions, **columns) for reward in task.reward_funcs]

@@ -3,7 +3,7 @@
 import unicodedata
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +12,6 @@ from rich.text import Text
 from recipes.record import read_metrics
 from recipes.run import Run
 from recipes.tasks import Task
-
-matplotlib.use("Agg")
 
 SAMPLES_SHOWN = 3
 
@@ -49,8 +47,6 @@ def printable(text: str) -> str:
 
 def plot_curve(run: Run, task: Task) -> Path:
     """Draw curve.png: the curves of DeepSeek-R1-Zero (accuracy, length) and the price of them (entropy)."""
-    from matplotlib.figure import Figure
-
     metrics = read_metrics(run)
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     correctness, form = (f"rewards/{reward.__name__}/mean" for reward in (task.correctness, task.format))

@@ -29,7 +29,7 @@ FILES = ("before.json", "after.json", "metrics.jsonl", "curve.png", "README.md",
 # Not kept: a run that is repeated must not upload, delete or log in because the first one did.
 NOT_STORED = re.compile(r"overwrite|dry_run|report_to|push_to_hub|hub_\w+|\w+_hub_repo")
 # Kept, but a run may go on with others: they change what is shown or where, not what is learned.
-NOT_COMPARED = {"config", "run_name", "disable_tqdm", "logging_dir", "output_dir"}
+NOT_COMPARED = {"run_name", "disable_tqdm", "logging_dir", "output_dir"}
 
 
 class Run:

@@ -1,9 +1,8 @@
 """What the flags alone show to be wrong, before anything is read."""
 
-import difflib
 import os
 
-from recipes.errors import InputError
+from recipes.errors import InputError, did_you_mean
 
 ABOVE_ZERO = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
@@ -23,12 +22,12 @@ def check_settings(settings: dict) -> None:
     for name in NOT_NEGATIVE:
         if settings.get(name) is not None and not settings[name] >= 0:
             raise InputError(f"--{name} {settings[name]} cannot be negative.")
+    if settings["max_steps"] <= 0 and settings["max_steps"] != -1:
+        raise InputError(f"--max_steps {settings['max_steps']}: give a number above 0, or -1 to count epochs instead.")
     if settings["max_steps"] == -1 and not settings["num_train_epochs"] > 0:
         raise InputError(f"--num_train_epochs {settings['num_train_epochs']}: give a number above 0.")
     if not settings["output_dir"]:
         raise InputError("--output_dir is empty: name a folder.")
-    if settings["max_steps"] <= 0 and settings["max_steps"] != -1:
-        raise InputError(f"--max_steps {settings['max_steps']}: give a number above 0, or -1 to count epochs instead.")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("The recipes run as one process so far: start them without a launcher.")
     if settings["load_in_4bit"] and settings.get("use_vllm"):
@@ -45,8 +44,7 @@ def check_settings(settings: dict) -> None:
         raise InputError("The recipe evaluates before and after training (--eval_samples): drop --eval_strategy.")
     for name, known in (("loss_type", LOSSES), ("scale_rewards", SCALES)):
         if name in settings and settings[name] not in known:
-            near = difflib.get_close_matches(settings[name], known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(settings[name], known)
             raise InputError(f"Unknown --{name} {settings[name]!r}.{hint} One of {', '.join(known)}.")
     if "num_generations" in settings:
         _check_groups(settings)

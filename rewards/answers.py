@@ -37,9 +37,9 @@ _LONGEST_NUMBER, _TAIL, _MARKERS = 200, 20_000, 16
 def extract_answer(text: str) -> str | None:
     r"""The answer that a text commits to: what the last explicit marker says.
 
-    Markers are `<answer>...</answer>`, `\boxed{...}`, `#### ...` and "the answer is ...". Only what follows the
-    last `</think>` counts, and an unclosed thought has no answer. A text that is nothing but one number is an
-    answer too.
+    Markers are `<answer>...</answer>`, `\boxed{...}`, `#### ...`, "the answer is ..." and "Answer: ...". Only what
+    follows the last `</think>` counts, and an unclosed thought has no answer. A text that is nothing but one number
+    is an answer too.
 
     Args:
         text (`str`): a completion or a worked solution; any string, it is never evaluated.

@@ -3,13 +3,12 @@
 One file per task in this folder, each with a module-level `task`. Adding a task is adding a file.
 """
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recipes.errors import InputError
+from recipes.errors import InputError, did_you_mean
 from rewards import correctness_reward, think_format_reward
 
 SYSTEM_PROMPT = (
@@ -58,7 +57,5 @@ def load_task(name: str) -> Task:
     """The task called `name`; raises `InputError` with the nearest known name."""
     names = task_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise InputError(f"Unknown task {name!r}. {hint}Tasks: {', '.join(names)}.")
+        raise InputError(f"Unknown task {name!r}.{did_you_mean(name, names)} Tasks: {', '.join(names)}.")
     return importlib.import_module(f"recipes.tasks.{name}").task

@@ -44,15 +44,13 @@ def _read(name: str, config: str | None) -> DatasetDict:
         raise InputError(f"{path} is no JSONL file: give --dataset_name a folder, a .jsonl file or a hub id.")
     for file in [path] if path.suffix == ".jsonl" and path.is_file() else sorted(path.glob("*.jsonl")):
         _check_jsonl(file)
+    if path.is_file() and config:
+        raise InputError(f"{path} is one file and has no configurations: drop --dataset_config {config}.")
     try:
-        if path.is_file() and config:
-            raise InputError(f"{path} is one file and has no configurations: drop --dataset_config {config}.")
         if path.is_file():
             return load_dataset("json", data_files={"train": str(path)})
         if path.is_dir():
             return load_dataset(str(path), config or _main_configuration(str(path)))
-    except InputError:
-        raise
     except Exception as error:  # `datasets` raises many kinds; all mean that the files cannot be read
         raise InputError(f"The data set {name} cannot be read: {one_line(error).rstrip('.')}.") from error
     if hub.is_local_path(name):

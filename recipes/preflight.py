@@ -19,7 +19,7 @@ from recipes.errors import InputError, one_line
 from recipes.guard import GuardedReward
 from recipes.memory import estimate_gb
 from recipes.tasks import Task
-from rewards.answers import gold_answer
+from rewards.equivalence import gold_answer
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 ROWS_NAMED = 5

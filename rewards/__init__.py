@@ -1,7 +1,31 @@
 """Rule-based rewards for TRL trainers. Importing them loads no torch, transformers, trl or datasets."""
 
-from rewards.answers import extract_answer, is_equivalent
-from rewards.correctness import correctness_reward
-from rewards.format import think_format_reward
+from rewards.answers import extract_answer
+from rewards.correctness import correctness_reward, get_correctness_reward
+from rewards.equivalence import is_equivalent
+from rewards.exact_match import exact_match_reward
+from rewards.format import get_think_format_reward, reasoning_steps_reward, tag_count_reward, think_format_reward
+from rewards.language import get_language_consistency_reward, language_consistency_reward
+from rewards.length import get_cosine_length_reward, get_overlong_penalty_reward, length_reward
+from rewards.multiple_choice import multiple_choice_reward
+from rewards.repetition import get_repetition_penalty_reward, repetition_penalty_reward
 
-__all__ = ["correctness_reward", "extract_answer", "is_equivalent", "think_format_reward"]
+__all__ = [
+    "correctness_reward",
+    "exact_match_reward",
+    "extract_answer",
+    "get_correctness_reward",
+    "get_cosine_length_reward",
+    "get_language_consistency_reward",
+    "get_overlong_penalty_reward",
+    "get_repetition_penalty_reward",
+    "get_think_format_reward",
+    "is_equivalent",
+    "language_consistency_reward",
+    "length_reward",
+    "multiple_choice_reward",
+    "reasoning_steps_reward",
+    "repetition_penalty_reward",
+    "tag_count_reward",
+    "think_format_reward",
+]

@@ -1,48 +1,78 @@
-r"""Find the final answer in a text, and compare it with the gold answer. Numbers only, in exact arithmetic."""
+r"""Find the final answer in a text: what its last explicit marker says."""
 
 import re
-import unicodedata
-from fractions import Fraction
 
 from rewards.completions import after_thinking
+from rewards.latex import balanced
+from rewards.numerals import clean, read_number
 
 # The last of these wins.
-_MARKER = re.compile(r"<answer>|\\boxed\s?\{|####|\banswer(?:\**[ \t]*:\s*|[ \t]+is\b[ \t]*(?::\s*)?)", re.IGNORECASE)
+_MARKER = re.compile(
+    r"(?P<tag><(?P<name>[A-Za-z][\w-]*)>)|(?P<box>\\(?:boxed|fbox)\s?\{)"
+    r"|(?P<heading>(?<![^\n])[ \t]*(?:\#{1,6}|\*\*)[ \t]*(?:[Ff]inal\s+)?(?:[Aa]nswer|最终答案|答案)"
+    r"[ \t]*\**[:：]?\**[ \t]*\n\s*)"
+    r"|(?P<hashes>####(?!#))"
+    r"|(?P<phrase>\b(?:[Aa]nswer|ANSWER)(?:\s+to\s[^\n.:]{1,80}?)?"
+    r"(?:\**[ \t]*[:：=]\**\s*|[ \t]+(?:is|IS)\b[ \t]*(?:[:：]\s*)?))"
+    r"|(?P<chinese>答案(?:应该?|就)?[是为][:：]?\s*|答案\**[:：]\**\s*)"
+)
+_CLOSING_TAG = "</{}>"
 # What "the answer is ..." says ends with its line, its sentence, or where a reason begins.
-_SENTENCE = re.compile(r"[^\n]*?(?=</|\n|[.!](?:\s|$)|, (?:as|because|since|so|which)\b|$)")
+_SENTENCE = re.compile(
+    r"[^\n]*?(?=</|\n|[.!](?:[\s*]|$)|[。！；]|, (?:as|because|since|so|which|where)\b|，(?:因为|所以|由于|故)|$)"
+)
+# A formula on lines of its own is one answer.
+_DISPLAY = re.compile(r"\s*(?:\\\[[^\\]*(?:\\(?!\])[^\\]*){0,200}\\\]|\$\$[^$]{1,2000}\$\$)")
 _LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
-
-_NUMBER = re.compile(r"([-+]?)((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:e([-+]?\d{1,3}))?", re.IGNORECASE)
-_FRACTION = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{(\d+)\}\{(\d+)\})")
-# A unit is a few words ("18 cm", "18 square feet", "18 pounds of beef", "18 dollars per day") or a rate ("18/hour").
-_UNIT = re.compile(r"°|/ ?[a-z]+|[a-z]+(?: [a-z]+){0,3}(?: ?/ ?[a-z]+)?", re.IGNORECASE)
-# No unit holds a word that changes the value, hedges or denies, or a single letter but those of the metric system.
-_NOT_A_UNIT = re.compile(
-    r"\b(?:(?![mgshld]\b)[a-z]|mil|bn|tens?|hundreds?|thousands?|lakhs?|crores?|millions?|billions?|trillions?|zillions?"
-    r"|dozens?|gross|score|half|halves|quarter|thirds?|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths"
-    r"|thousandths|percent\w*|per ?cent|pct|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
-    r"|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|pi"
-    r"|plus|minus|divided|multiplied|squared|cubed|root|mod|modulo|point|factorial|negative|positive|or|and|to|than|not"
-    r"|but|no|nor|maybe|perhaps|possibly|probably|about|approximately|approx|roughly|around|nearly|almost|least|most"
-    r"|otherwise|else|if|unless|either|neither|except|instead|rather|unknown|wrong|false|incorrect|is|are|was|were|be"
-    r"|isn|because|since|so|would|could|might|may|should)\b",
+# "The answer is: the largest n is 34" says 34.
+_CLAUSE = re.compile(r"^[^\d]*?\b(?:is|are|equals?)\s+(?:equal\s+to\s+)?(?=\S)")
+# What stands behind a box and belongs to it: a percent sign, a magnitude.
+_BEHIND = re.compile(
+    r"\s?\$?\s?(\\?%|per ?cent\b|percent\b|pct\b|(?:hundred|thousand|million|billion|trillion|dozen)s?\b)",
     re.IGNORECASE,
 )
-_FULL_WIDTH = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)}
-_SPACES = re.compile(r"\\[,;! ]|(?<=\w)~|[\u00a0\u2009\u202f]")
-# Bounds, so that no text takes long: characters of a number, characters from the end, markers tried.
-_LONGEST_NUMBER, _TAIL, _MARKERS = 200, 20_000, 16
+_BETWEEN = re.compile(
+    r"[\s$]*(?:\\[)\]])?[\s$]*(?:,|(?:\\q?quad)?\s*(?:\\text\{)?\s*(?:,\s*)?(?P<word>and|or)?\s*\}?\s*(?:\\q?quad)?)[\s$]*(?:\\[(\[])?[\s$]*"
+)
+_TAKEN_BACK = re.compile(
+    r"(?:</[\w-]+>|[\s.,;:!*$})\]\\-])*(?:(?:no|oh|wait|but|hmm|actually|sorry)\b[\s.,!]*)*"
+    r"(?:(?:this|that|it|which|the answer|that answer)\s*)?(?:is|was|['’]s|isn['’]t|wasn['’]t)\s+"
+    r"(?:(?:(?:not|never)\s+|(?<=t )(?<!not ))(?:correct|right|true|the (?:right |correct |final )?answer)"
+    r"|(?:clearly |obviously )?(?:wrong|incorrect|false|mistaken))\b",
+    re.IGNORECASE,
+)
+# "The answer is correct", "Answer: see above": words that begin no answer.
+_NO_ANSWER_WORDS = re.compile(
+    r"(?:not|no longer|in|to|that|the|a|an|as|what|given|shown|below|above|correct|right|wrong|incorrect|false|clear"
+    r"|clearly|obvious|obviously|simple|helpful|found|unknown|unclear|it|we|you|i|therefore|here|boxed|then|this"
+    r"|there|also|see)\b",
+    re.IGNORECASE,
+)
+_FUNCTIONS = re.compile(r"\\[A-Za-z]+|arc|sin|cos|tan|log|ln|exp|sqrt|min|max|and|or")
+_MATH = re.compile(r"\$\$(?P<a>[^$]+)\$\$|\$(?P<b>[^$\n]+)\$|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]", re.DOTALL)
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9_.])[-+−]?[$£€¥]?(?:\d{1,3}(?:[,\u202f\u2009]\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?:[eE][+-]?\d{1,3}(?!\d))?(?:\s?\\?%)?"
+)
+# Bounds, so that no text takes long: characters from the end, markers tried, characters looked at first.
+_TAIL, _MARKERS, _WINDOW, _LONGEST_BARE = 20_000, 16, 400, 200
 
 
-def extract_answer(text: str) -> str | None:
+def extract_answer(
+    text: str, *, lenient: bool = False, tags: tuple[str | None, str | None] = ("think", "answer")
+) -> str | None:
     r"""The answer that a text commits to: what the last explicit marker says.
 
-    Markers are `<answer>...</answer>`, `\boxed{...}`, `#### ...`, "the answer is ..." and "Answer: ...". Only what
-    follows the last `</think>` counts, and an unclosed thought has no answer. A text that is nothing but one number
-    is an answer too.
+    Markers are `<answer>...</answer>`, `\boxed{...}`, `#### ...`, "the (final) answer is ...", "Answer: ...", a heading
+    "Final Answer", and 答案是, 答案为, 答案：, 最终答案. Only what follows the last `</think>` counts, and an unclosed
+    thought has no answer; nor has an answer that the next words take back ("\boxed{41} is wrong"). Boxes that stand
+    together are one list. A text that is nothing but one answer is an answer too. Only the last 20,000 characters are
+    searched.
 
     Args:
         text (`str`): a completion or a worked solution; any string, it is never evaluated.
+        lenient (`bool`): without a marker, take the last number or the last expression in math delimiters. For
+            evaluation: in training it pays for any number.
+        tags (`tuple`): the names of the tags around the thought and around the answer; `None` for no such tag.
 
     Returns:
         `str` or `None`: the answer as written, without the marker; `None` where there is none.
@@ -51,117 +81,133 @@ def extract_answer(text: str) -> str | None:
     >>> from rewards import extract_answer
     >>> extract_answer("<think>12 + 7 = 19</think><answer>19</answer>")
     '19'
-    >>> extract_answer("She sold 48 + 24 clips.\n#### 72")
-    '72'
+    >>> extract_answer("She sold 48 + 24 clips.\n#### 72"), extract_answer("所以答案是42。")
+    ('72', '42')
     >>> extract_answer("<think>the answer is 19</think> I do not know.") is None
     True
+    >>> extract_answer("So she has 19 left."), extract_answer("So she has 19 left.", lenient=True)
+    (None, '19')
     """
-    visible = after_thinking(text)
+    think, answer = tags
+    visible = after_thinking(text, think)
     if visible is None:
         return None
-    tail = visible[-_TAIL:]
-    for marker in list(_MARKER.finditer(tail))[: -_MARKERS - 1 : -1]:
-        answer = _marked(tail, marker)
-        if answer is not None:
-            return answer
-    return visible.strip() if _to_number(visible) is not None else None
+    # Most answers stand at the very end: look there first.
+    for length in (_WINDOW, _TAIL):
+        found = _last_marked(visible[-length:], answer)
+        if found is not None or length >= len(visible):
+            break
+    if found is not None:
+        return found or None
+    if len(visible) <= _LONGEST_BARE and _is_bare_answer(visible):
+        return visible.strip()
+    return _last_expression(visible[-_TAIL:]) if lenient else None
 
 
-def _marked(text: str, marker: re.Match) -> str | None:
-    """What `marker` points at, `None` for nothing: an unclosed tag or brace, a phrase without a digit."""
-    kind, start = marker.group().lower(), marker.end()
-    if kind == "<answer>":
-        end = text.find("</answer>", start)
-    elif kind.startswith("\\boxed"):
-        end = _closing_brace(text, start)
-    else:
-        end = (_LINE if kind == "####" else _SENTENCE).match(text, start).end()
-        if not any(character.isdigit() for character in text[start:end]):
-            return None
-    return text[start:end].strip().lstrip("* ") or None if end >= 0 else None
+def _last_marked(text: str, answer_tag: str | None) -> str | None:
+    """The answer of the last marker that has one, "" for one that was taken back, `None` for none."""
+    markers = [
+        match for match in _MARKER.finditer(text) if match["name"] is None or match["name"].lower() == answer_tag
+    ]
+    words = None
+    for place in range(len(markers) - 1, max(-1, len(markers) - 1 - _MARKERS), -1):
+        marker = markers[place]
+        start, end = marker.end(), _end(text, marker)
+        if end < 0:
+            continue
+        answer = text[start:end].strip()
+        if marker["box"]:
+            behind = _BEHIND.match(text, end + 1)
+            if behind:
+                answer, end = f"{answer} {behind[1]}", behind.end() - 1
+            answer = _with_boxes_before(text, markers, place, answer)
+        elif not marker["tag"]:
+            answer = _said(answer)
+            if not re.search(r"\d|\\[A-Za-z]", answer):
+                # Words alone ("the answer is Paris") count only where nothing else does ("The answer is obvious").
+                if words is None and _is_short(answer):
+                    words = answer
+                continue
+        if answer:
+            return (
+                ""
+                if _TAKEN_BACK.match(text[end + 1 : end + 120] if marker["box"] else text[end : end + 120])
+                else answer
+            )
+    return words
+
+
+def _end(text: str, marker: re.Match) -> int:
+    """Where the marker's answer ends; -1 for an unclosed tag or brace."""
+    start = marker.end()
+    if marker["tag"]:
+        return text.find(_CLOSING_TAG.format(marker["name"]), start)
+    if marker["box"]:
+        return _closing_brace(text, start)
+    display = _DISPLAY.match(text, start)
+    if display:
+        return display.end()
+    return (_LINE if marker["hashes"] or marker["heading"] else _SENTENCE).match(text, start).end()
 
 
 def _closing_brace(text: str, start: int) -> int:
     depth = 1
-    for brace in re.finditer(r"[{}]", text[start:]):
-        depth += 1 if brace.group() == "{" else -1
+    for brace in re.finditer(r"\\?[{}]", text[start:]):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
             return start + brace.start()
     return -1
 
 
-def is_equivalent(candidate: str | None, gold: str | int | float) -> bool | None:
-    r"""Whether two answers are the same number, in exact arithmetic (`0.5` is `1/2`; `42.0` is `42`).
-
-    Thousands separators, currency signs, bold, full-width digits and a trailing unit are read past. A percent
-    sign must stand on both sides or on neither. Two numbers ("41 or 42") are no number.
-
-    Args:
-        candidate (`str` or `None`): the answer to judge, as `extract_answer` returns it.
-        gold (`str`, `int` or `float`): the right answer, bare or as a worked solution ending in `#### 72`.
-
-    Returns:
-        `bool` or `None`: `None` where `gold` is not a number, so that nothing can be judged.
-
-    Example:
-    >>> from rewards import is_equivalent
-    >>> is_equivalent("$1,000.00", "1000"), is_equivalent("41", 42), is_equivalent("42", "unknown")
-    (True, False, None)
-    """
-    gold_number = _to_number(gold_answer(gold))
-    if gold_number is None:
-        return None
-    return candidate is not None and _to_number(candidate) == gold_number
+def _with_boxes_before(text: str, markers: list[re.Match], place: int, answer: str) -> str:
+    r"""`\boxed{1} \text{ and } \boxed{2}` is one answer, "1, 2"; boxes with words between them are not."""
+    answers, joiner = [answer], ", "
+    while place and len(answers) < _MARKERS:
+        before, marker = markers[place - 1], markers[place]
+        end = _closing_brace(text, before.end()) if before["box"] else -1
+        between = _BETWEEN.fullmatch(text, end + 1, marker.start()) if 0 <= end < marker.start() else None
+        if between is None:
+            break
+        joiner = " or " if between["word"] == "or" else joiner
+        answers.insert(0, text[before.end() : end].strip())
+        place -= 1
+    return joiner.join(answers)
 
 
-def gold_answer(gold: str | int | float) -> str:
-    """The bare gold answer: the marked part of a worked solution, else the whole as text."""
-    try:
-        text = str(gold)
-    except ValueError:  # an int beyond Python's limit of 4,300 digits
-        return ""
-    return extract_answer(text) or text
+def _said(answer: str) -> str:
+    """What a phrase says without its emphasis and, where it is a sentence of its own, without its subject."""
+    answer = answer.strip().strip("*_` ")
+    clause = _CLAUSE.match(answer)
+    if clause and " or " not in clause[0] and re.search(r"[\d\\]", answer[clause.end() :]):
+        answer = answer[clause.end() :].strip("*_` ")
+    return answer
 
 
-def _to_number(text: str) -> tuple[Fraction, bool] | None:
-    """The one number in `text` and whether it is a percentage, or `None`."""
-    text = text.strip()
-    if not text or len(text) > _LONGEST_NUMBER:
-        return None
-    text = text.translate(_FULL_WIDTH).replace("−", "-").replace("{,}", ",")
-    text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
-    # Thin spaces are read past where they set thousands apart, and only there.
-    text = _SPACES.sub(" ", re.sub(r"(?<=\d)(?:,\\!|\\[,;!]|[\u2009\u202f])(?=\d{3}\b)", "", text))
-    text = _unwrapped(text.strip())
-    sign, text = ("-", text[1:].strip()) if text.startswith("-") else ("", text)
-    text = sign + re.sub(r"^\\?[$£€¥]\s?", "", text)
-    fraction = _FRACTION.match(text)
-    match = fraction or _NUMBER.match(text)
-    if not match:
-        return None
-    rest = text[match.end() :]
-    if rest.lower() in ("m", "b", "k"):  # "18m" is as well 18 million
-        return None
-    rest = rest.strip().removeprefix("\\")
-    percent = rest.startswith("%")
-    rest = rest[percent:].strip().rstrip("$£€¥")
-    if rest and (percent or not _UNIT.fullmatch(rest) or _NOT_A_UNIT.search(rest)):
-        return None
-    if fraction:
-        over, under = (int(part) for part in match.groups()[1:] if part is not None)
-        value = Fraction(over, under) if under else None
-    else:
-        value = Fraction(match[2].replace(",", "")) * Fraction(10) ** int(match[3] or 0)
-    if value is None:
-        return None
-    return (-value if match[1] == "-" else value), percent
+def _is_short(answer: str) -> bool:
+    words = answer.split()
+    if not 0 < len(words) <= 4 or len(answer) > 60:
+        return False
+    return bool(re.match(r"\(?[A-Z]\b", answer)) or not _NO_ANSWER_WORDS.match(answer)  # option A, no article
 
 
-def _unwrapped(text: str) -> str:
-    """`text` without the emphasis, math and full stop around the whole of it."""
-    for _ in range(4):  # "**$42$.**" needs three
-        text = text.strip("*_` ").rstrip(".!").strip()
-        for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
-            if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
-                text = text[len(left) : -len(right)].strip()
-    return text
+def _is_bare_answer(text: str) -> bool:
+    """Whether the whole of `text` is one answer: a number, an expression, the letter of an option."""
+    text = clean(text)
+    if read_number(text) is not None:
+        return True
+    if "\n\n" in text or not text or re.fullmatch(r"\(?[A-Za-z]\)?", text):
+        return bool(text) and "\n" not in text
+    if not balanced(text) or "\\boxed" in text:
+        return False  # cut off
+    text = re.sub(r"\\(?:begin|end)\{[a-z]+\}", " ", text)
+    letters = _FUNCTIONS.sub(" ", re.sub(r"\\(?:text|mbox|mathrm)\{([^{}]*)\}", r" \1 ", text))
+    return bool(re.search(r"[\d\\]|[A-Za-z]\s*=", text)) and not re.search(r"[^\W\d_]{2,}|[?#@<>`:]|\.\.", letters)
+
+
+def _last_expression(text: str) -> str | None:
+    """The last number, or the last expression in math delimiters, whichever ends later."""
+    number = max(_NUMBER.finditer(text), key=re.Match.end, default=None)
+    expression = max(_MATH.finditer(text), key=re.Match.end, default=None)
+    if expression and (number is None or number.start() < expression.end()):
+        return next(group for group in expression.groups() if group is not None).strip().rstrip(".,") or None
+    return number[0].strip() if number else None

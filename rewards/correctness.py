@@ -2,33 +2,63 @@
 
 import logging
 
-from rewards.answers import extract_answer, gold_answer, is_equivalent
-from rewards.completions import Completion, completion_text
+from rewards.answers import extract_answer
+from rewards.completions import Completion, check_column, completion_text
+from rewards.equivalence import are_equivalent, check_timeout, gold_answer
 
 logger = logging.getLogger(__name__)
 
 
-def correctness_reward(
-    completions: list[Completion],
-    answer: list | None = None,
-    solution: list | None = None,
-    log_extra=None,
-    **kwargs,
-) -> list[float | None]:
+def get_correctness_reward(
+    *,
+    gold_column: str | None = None,
+    lenient: bool = False,
+    timeout: float = 1.0,
+    tags: tuple[str | None, str | None] = ("think", "answer"),
+):
+    r"""`correctness_reward` with other settings.
+
+    Args:
+        gold_column (`str`, *optional*): the column of the gold answers; by default `answer`, else `solution`.
+        lenient (`bool`): where there is no marker, judge the last number or expression. For evaluation: in training
+            it pays for any number.
+        timeout (`float`): seconds that comparing one pair of expressions may take; then the completion gets 0.0.
+        tags (`tuple`): the names of the tags around the thought and around the answer; `None` for no such tag.
+
+    Returns:
+        A reward function that pickles; see `correctness_reward`.
+
+    Raises:
+        `ValueError`: an impossible `timeout`, `tags` or `gold_column`.
+
+    Example:
+    >>> from rewards import get_correctness_reward
+    >>> reward = get_correctness_reward(gold_column="target", tags=("reasoning", "final"))
+    >>> reward(completions=["<reasoning>6*7</reasoning><final>42</final>"], target=["42"])
+    [1.0]
+    """
+    return _CorrectnessReward(gold_column, lenient, timeout, tags)
+
+
+class _CorrectnessReward:
     r"""1.0 where the completion's final answer equals the gold answer, 0.0 where it does not.
 
-    r = 1[ number(extract_answer(completion)) = number(gold) ], in exact arithmetic. The accuracy reward of
-    DeepSeek-R1 (Guo et al., 2025, section 2.2.2). What stands only inside the thinking is no answer.
+    r = 1[ extract_answer(completion) = gold ], as `is_equivalent` decides. The accuracy reward of DeepSeek-R1 (Guo et
+    al., 2025, arXiv 2501.12948, section 2.2.2). What stands only inside the thinking is no answer. The expressions of
+    a batch that need algebra are compared in parallel.
+
+    Range: 0 or 1, None for an unusable gold
 
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
         answer, solution (`list`): the gold column, B values; `answer` is taken where both are given. A value is a
-            string, an int, a float, or a worked solution that ends in `#### 72`.
+            string, LaTeX with or without dollar signs, an int, a float, or a worked solution that ends in `#### 72`
+            or `\boxed{72}`.
         log_extra (`callable`, *optional*): TRL's; gets the extracted answers and the golds as columns.
 
     Returns:
-        `list[float | None]`: B values in {0.0, 1.0}; `None` where the gold answer is not a number, so that the
-        row cannot be judged (one warning names the first such row).
+        `list[float | None]`: B values in {0.0, 1.0}; `None` where the gold answer is unusable, so that the row cannot
+        be judged (one warning names the first such row).
 
     Raises:
         `ValueError`: there is no gold column, or it is not as long as `completions`.
@@ -37,29 +67,60 @@ def correctness_reward(
     >>> from rewards import correctness_reward
     >>> correctness_reward(completions=["<answer>72</answer>", "I think 71. #### 71"], answer=["#### 72", 72])
     [1.0, 0.0]
+    >>> correctness_reward(completions=[r"So it is \boxed{(x-1)^2}."], solution=["x^2 - 2x + 1"])
+    [1.0]
     """
-    column = "answer" if answer is not None else "solution"
-    golds = answer if answer is not None else solution
-    if golds is None:
-        raise ValueError(
-            "correctness_reward needs the gold answers: give the data set a column `answer` or `solution`."
-        )
-    if isinstance(golds, str):
-        raise ValueError(f"The column `{column}` is one string: give a list, one gold answer for each completion.")
-    if len(golds) != len(completions):
-        raise ValueError(f"The column `{column}` has {len(golds)} values for {len(completions)} completions.")
-    answers = [extract_answer(completion_text(completion)) for completion in completions]
-    verdicts = [is_equivalent(found, gold) for found, gold in zip(answers, golds, strict=True)]
-    unusable = [row for row, verdict in enumerate(verdicts) if verdict is None]
+
+    __name__ = "correctness_reward"
+
+    def __init__(self, gold_column, lenient, timeout, tags):
+        if gold_column is not None and not (isinstance(gold_column, str) and gold_column):
+            raise ValueError(f"gold_column must be the name of a column, not {gold_column!r}.")
+        if not isinstance(tags, tuple | list) or len(tags) != 2:
+            raise ValueError(f"tags must be two names, of the thought's and the answer's tags, not {tags!r}.")
+        check_timeout(timeout)
+        self.gold_column, self.lenient, self.timeout, self.tags = gold_column, bool(lenient), timeout, tuple(tags)
+
+    def __call__(self, completions: list[Completion], log_extra=None, **columns) -> list[float | None]:
+        column, golds = gold_values(self.__name__, completions, columns, self.gold_column)
+        texts = [completion_text(completion, self.tags[0] or "think") for completion in completions]
+        answers = [extract_answer(text, lenient=self.lenient, tags=self.tags) for text in texts]
+        verdicts = are_equivalent(answers, golds, timeout=self.timeout)
+        if log_extra is not None:
+            log_extra("extracted_answer", [found or "" for found in answers])
+            log_extra("gold_answer", [gold_answer(gold) for gold in golds])
+        rewards = [None if verdict is None else float(verdict) for verdict in verdicts]
+        warn_of_unusable(self.__name__, column, golds, rewards)
+        return rewards
+
+    def __repr__(self):
+        return f"<{self.__name__}>"
+
+
+def gold_values(reward: str, completions: list, columns: dict, gold_column: str | None = None) -> tuple[str, list]:
+    """The name and the values of the gold column among `columns`, as long as `completions`."""
+    names = [gold_column] if gold_column else ["answer", "solution"]
+    name = next((name for name in names if columns.get(name) is not None), None)
+    if name is None:
+        wanted = " or ".join(f"`{name}`" for name in names)
+        raise ValueError(f"{reward} needs the gold answers: give the data set a column {wanted}.")
+    check_column(name, columns[name], completions)
+    return name, columns[name]
+
+
+def warn_of_unusable(reward: str, column: str, golds: list, rewards: list[float | None]) -> None:
+    """One warning that names the first row whose gold cannot be used."""
+    unusable = [row for row, value in enumerate(rewards) if value is None]
     if unusable:
         logger.warning(
-            "correctness_reward cannot judge %d of %d rows: the gold answer of row %d, %.80r, is not a number.",
+            "%s cannot judge %d of %d rows: `%s` of row %d, %.80r, is no usable gold answer.",
+            reward,
             len(unusable),
-            len(golds),
+            len(rewards),
+            column,
             unusable[0],
             golds[unusable[0]],
         )
-    if log_extra is not None:
-        log_extra("extracted_answer", [found or "" for found in answers])
-        log_extra("gold_answer", [gold_answer(gold) for gold in golds])
-    return [None if verdict is None else float(verdict) for verdict in verdicts]
+
+
+correctness_reward = get_correctness_reward()

@@ -1,44 +1,162 @@
-"""Did the completion keep the form `<think>...</think><answer>...</answer>`?"""
+r"""Did the completion keep the form `<think>...</think><answer>...</answer>`, and does it reason in steps?"""
 
+import logging
+import re
 import unicodedata
 
-from rewards.completions import Completion, completion_text
+from rewards.completions import Completion, check_column, completion_text
+from rewards.repetition import UNSPACED
+
+logger = logging.getLogger(__name__)
 
 
-def think_format_reward(completions: list[Completion], **kwargs) -> list[float]:
+class _ThinkFormatReward:
     """1.0 for one non-empty `<think>` block, then one non-empty `<answer>` block, and nothing else but white space.
 
-    The format reward of DeepSeek-R1 (Guo et al., 2025, section 2.2.2). Each of the four tags must stand exactly
-    once and in order; a block without a letter, a digit or a symbol is empty.
+    r = 1[ white space, `<think>` t `</think>`, white space, `<answer>` a `</answer>`, white space ], each of the four
+    tags exactly once, t and a not empty. The format reward of DeepSeek-R1 (Guo et al., 2025, section 2.2.2). A block
+    without a letter, a digit or a symbol is empty. `get_think_format_reward` makes one for other tags.
+
+    A template that ends in `<think>` makes the opening tag part of the prompt, and it is missing in the completion.
+    Where the prompt that TRL passes ends with it, the completion is judged with the tag put back in front, unless it
+    begins with the tag already. But TRL passes a conversation as the data set has it, *without* what the template
+    adds, so such a template cannot be seen there: a missing tag is then a missing tag, and if a whole batch looks
+    that way, one warning says so. Use `get_think_format_reward(prefilled=True)` for these templates.
 
     Args:
-        completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
+        completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages. A thought that
+            TRL's parser has set aside (`reasoning_content`) counts as the `<think>` block.
+        prompts (`list[str]` or `list[list[dict]]`, *optional*): B prompts, as TRL passes them.
 
     Returns:
         `list[float]`: B values in {0.0, 1.0}, never `None`.
+
+    Raises:
+        `ValueError`: `prompts` is not as long as `completions`.
 
     Example:
     >>> from rewards import think_format_reward
     >>> think_format_reward(completions=["<think>12+7=19</think><answer>19</answer>", "<think></think>19"])
     [1.0, 0.0]
+    >>> think_format_reward(completions=["12+7=19</think><answer>19</answer>"], prompts=["What is 12+7? <think>"])
+    [1.0]
     """
-    return [float(_is_well_formed(completion_text(completion))) for completion in completions]
+
+    __name__ = "think_format_reward"
+
+    def __init__(self, think: str, answer: str | None, prefilled: bool | str):
+        self.think, self.answer, self.prefilled = think, answer, prefilled
+        self.has_warned = False
+
+    def __call__(
+        self, completions: list[Completion], prompts: list[str] | list[list[dict]] | None = None, **kwargs
+    ) -> list[float]:
+        texts = [completion_text(completion, self.think) for completion in completions]
+        judged = texts
+        if prompts is not None:
+            check_column("prompts", prompts, completions)
+        if self.prefilled is True:
+            judged = [
+                text if _is_set_aside(completion) else f"<{self.think}>{text}"
+                for completion, text in zip(completions, texts, strict=True)
+            ]
+        elif self.prefilled == "auto" and prompts is not None:
+            judged = [_with_opening_tag(text, p, self.think) for text, p in zip(texts, prompts, strict=True)]
+        rewards = [float(_is_well_formed(text, self.think, self.answer)) for text in judged]
+        if texts and not self.has_warned and not any(rewards):
+            self._warn_of_the_template(texts, judged, prompts)
+        return rewards
+
+    def _warn_of_the_template(self, texts: list[str], judged: list[str], prompts: list | None) -> None:
+        """A whole batch without a reward may be the template's doing: say so, once."""
+        opening, closing = f"<{self.think}>", f"</{self.think}>"
+        if self.prefilled is True and all(text.lstrip().startswith(opening) for text in texts):
+            advice = "every completion begins with %s itself: leave out prefilled=True."
+        elif (
+            self.prefilled == "auto"
+            and prompts
+            and isinstance(prompts[0], list)
+            and not any(opening in text for text in judged)
+            and 2 * sum(closing in text for text in texts) > len(texts)
+        ):
+            advice = "no completion has %s but most close it, so the chat template seems to open it: use "
+            advice += "rewards.get_think_format_reward(prefilled=True)."
+        else:
+            return
+        self.has_warned = True
+        logger.warning("think_format_reward is 0 for the whole batch; " + advice, opening)
 
 
-def _is_well_formed(text: str) -> bool:
-    if any(text.count(tag) != 1 for tag in ("<think>", "</think>", "<answer>", "</answer>")):
+def get_think_format_reward(
+    *, think: str = "think", answer: str | None = "answer", prefilled: bool | str = "auto"
+) -> _ThinkFormatReward:
+    """A `think_format_reward` for other tags, or for a chat template that opens the thought itself.
+
+    Args:
+        think (`str`): the name of the tags around the thought.
+        answer (`str` or `None`): the name of the tags around the answer; `None`: no such tags, any non-empty text
+            after the thought is the answer.
+        prefilled (`bool` or `"auto"`): `True`: the template has already opened the thought, so the completion begins
+            inside it, and an opening tag in the completion is one too many. `False`: the completion must open it.
+            `"auto"`: it is open where the prompt that is passed ends with the opening tag.
+
+    Returns:
+        a picklable reward function, see `help(rewards.think_format_reward)`.
+
+    Raises:
+        `ValueError`: a tag's name is empty or has other characters than letters, digits, `_` and `-`; both names are
+            the same; `prefilled` is something else.
+
+    Example:
+    >>> from rewards import get_think_format_reward
+    >>> reward = get_think_format_reward(think="reasoning", answer=None, prefilled=True)
+    >>> reward(completions=["12+7=19</reasoning>It is 19.", "It is 19."])
+    [1.0, 0.0]
+    """
+    for option, name in (("think", think), ("answer", answer)):
+        if name is None and option == "answer":
+            continue
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+            raise ValueError(f"`{option}` must be a tag's name of letters, digits, _ and -, without < and >: {name!r}.")
+    if think == answer:
+        raise ValueError(f"`think` and `answer` must be two names, both are {think!r}.")
+    if not (isinstance(prefilled, bool) or prefilled == "auto"):
+        raise ValueError(f"`prefilled` must be True, False or 'auto', not {prefilled!r}.")
+    return _ThinkFormatReward(think, answer, prefilled)
+
+
+think_format_reward = get_think_format_reward()
+
+
+def _is_set_aside(completion: Completion) -> bool:
+    """Whether TRL's parser has set the thought aside, so that its tags are ours: then their name shows."""
+    return not isinstance(completion, str) and completion_text(completion, "a") != completion_text(completion, "b")
+
+
+def _with_opening_tag(text: str, prompt: str | list[dict], think: str) -> str:
+    """`text` with the opening tag that the end of `prompt` took from it; as it is where somebody has put it back."""
+    opening = f"<{think}>"
+    written = prompt if isinstance(prompt, str) else completion_text(prompt[-1:] if isinstance(prompt, list) else "")
+    if not written.rstrip().endswith(opening) or text.lstrip().startswith(opening):
+        return text
+    return opening + text
+
+
+def _is_well_formed(text: str, think: str, answer: str | None) -> bool:
+    opening, closing = f"<{think}>", f"</{think}>"
+    text = text.strip()
+    if not text.startswith(opening) or text.count(opening) != 1 or text.count(closing) != 1:
         return False
-    before, _, rest = text.partition("<think>")
-    thought, _, rest = rest.partition("</think>")
-    between, _, rest = rest.partition("<answer>")
-    answer, _, after = rest.partition("</answer>")
-    tags_in_order = "<" not in before + between + after
-    return (
-        tags_in_order
-        and _says_something(thought)
-        and _says_something(answer)
-        and not (before + between + after).strip()
-    )
+    thought, _, rest = text[len(opening) :].partition(closing)
+    if answer is not None:
+        opening, closing = f"<{answer}>", f"</{answer}>"
+        if text.count(opening) != 1 or text.count(closing) != 1:
+            return False
+        rest = rest.lstrip()
+        if not rest.startswith(opening) or not rest.endswith(closing):
+            return False
+        rest = rest[len(opening) : -len(closing)]
+    return _says_something(thought) and _says_something(rest)
 
 
 # Braille blank and the Hangul fillers are symbols and letters to Unicode, and blank to the eye.
@@ -47,4 +165,121 @@ _BLANK = set("\u2800\u3164\u115f\u1160\uffa0")
 
 def _says_something(text: str) -> bool:
     """Whether there is a letter, a digit or a symbol; white space, marks and bare punctuation say nothing."""
-    return any(unicodedata.category(character)[0] in "LNS" and character not in _BLANK for character in text)
+    # The first characters nearly always decide; a long run of blanks has few different ones.
+    return any(map(_is_visible, text[:20])) or any(map(_is_visible, set(text[20:])))
+
+
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LNS" and character not in _BLANK
+
+
+def tag_count_reward(
+    completions: list[Completion], prompts: list[str] | list[list[dict]] | None = None, **kwargs
+) -> list[float]:
+    """A quarter for each of `<think>`, `</think>`, `<answer>`, `</answer>` that stands exactly once and in order.
+
+    r = 0.25 * (number of tags that count). Taken in this order, a tag counts if it stands exactly once, and after
+    every tag that has counted before it. So a repeated tag earns nothing, and only the right order earns 1.0. A
+    stepping stone to `think_format_reward`, which alone asks for content: empty blocks earn their tags here too, as
+    much as an honest form and never more. After `tag_count_reward` of open-r1 (Hugging Face, 2025), without its
+    prescribed line breaks, and Will Brown's `xmlcount_reward_func` (2025).
+
+    Args:
+        completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
+        prompts (`list[str]` or `list[list[dict]]`, *optional*): B prompts; a `<think>` that ends the prompt is
+            counted as the completion's.
+
+    Returns:
+        `list[float]`: B values in {0.0, 0.25, 0.5, 0.75, 1.0}, never `None`.
+
+    Raises:
+        `ValueError`: `prompts` is not as long as `completions`.
+
+    Example:
+    >>> from rewards import tag_count_reward
+    >>> tag_count_reward(completions=["<think>1+1</think><answer>2</answer>", "<answer>2</answer>", "<think><think>"])
+    [1.0, 0.5, 0.0]
+    """
+    texts = [completion_text(completion) for completion in completions]
+    if prompts is not None:
+        check_column("prompts", prompts, completions)
+        texts = [_with_opening_tag(text, prompt, "think") for text, prompt in zip(texts, prompts, strict=True)]
+    return [_tags_in_order(text) / 4 for text in texts]
+
+
+def _tags_in_order(text: str) -> int:
+    counted, last = 0, -1
+    for tag in ("<think>", "</think>", "<answer>", "</answer>"):
+        place = text.find(tag)
+        if place > last and text.count(tag) == 1:
+            counted, last = counted + 1, place
+    return counted
+
+
+_OPENER = (
+    r"(?:(?:first|second|third|fourth|fifth)(?:ly)?|next|then|after that|afterwards?|finally|lastly)\b"
+    r"|首先|其次|再次|接着|接下来|然后|最后|第[一二三四五六七八九十\d]{1,3}步?"
+)
+# A step begins with a number, "Step 1" or a bullet on a new line, or with an opener there or after a sentence.
+_LABEL = r"step[ \t]{1,4}\d{1,3}\b|步骤 ?[一二三四五六七八九十\d]{1,3}|\d{1,3}(?:[.):](?=\s)|[、．])|[-*+•](?=\s)"
+_STEP = re.compile(
+    rf"^[ \t>#*_(]{{0,16}}(?:{_LABEL}|{_OPENER})|(?<=[.!?;])[ \t]{{1,4}}(?:{_OPENER})|(?<=[。！？；])(?:{_OPENER})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_KEYWORD = re.compile(rf"\b(?:{_OPENER}|steps?\b)|步骤", re.IGNORECASE)
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_]{{2,}}")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_EQUATION = re.compile(r"[\w.)]{1,20} ?[-+*/×÷=^] ?[\w(.\\]{1,20}")
+# Bounds, so that no text takes long: characters of the reasoning and of a step that are read.
+_LONGEST_REASONING, _LONGEST_STEP = 100_000, 1_000
+
+
+def reasoning_steps_reward(completions: list[Completion], **kwargs) -> list[float]:
+    r"""A third for each step of the reasoning, up to three.
+
+    r = min(1, steps / 3). A step begins with a number, "Step 1" or a bullet on a line of its own, or with a word
+    like First, Second, Next, Then, Finally (首先, 然后, 最后) at the start of a line or a sentence. It counts if it
+    says something beyond these words (an equation, a word and a number, or three different words) and if any of that
+    has not been in a step before it. So bare keywords, empty numbers and the same step again earn nothing. The steps
+    are not checked for sense: give this reward a small weight beside a reward for the right answer.
+
+    The reasoning is what stands before the last `</think>`, else the whole text; its first 100,000 characters are
+    read. After `reasoning_steps_reward` of open-r1 (Hugging Face, 2025), which counts the keywords alone;
+    DeepSeek-R1 (Guo et al., 2025) has no such reward.
+
+    Args:
+        completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
+
+    Returns:
+        `list[float]`: B values in {0, 1/3, 2/3, 1}, never `None`.
+
+    Example:
+    >>> from rewards import reasoning_steps_reward
+    >>> steps = "1. Add the apples: 12+7=19.\n2. Take away what she ate: 19-5=14.\nFinally, double it: 14*2=28."
+    >>> reasoning_steps_reward(completions=[steps, "First, Second, Third, Finally", "1.\n2.\n3.\n"])
+    [1.0, 0.0, 0.0]
+    """
+    return [_count_steps(completion_text(completion), most=3) / 3 for completion in completions]
+
+
+def _count_steps(text: str, most: int) -> int:
+    reasoning, closing, _ = text.rpartition("</think>")
+    reasoning = (reasoning if closing else text).lstrip().removeprefix("<think>")[:_LONGEST_REASONING]
+    counted, said, starts = 0, set(), list(_STEP.finditer(reasoning))
+    ends = [following.start() for following in starts[1:]] + [len(reasoning)]
+    for start, end in zip(starts, ends, strict=False):  # without a step there is one end too many
+        content = _content(reasoning[start.end() : min(end, start.end() + _LONGEST_STEP)])
+        counted += not content <= said
+        said |= content
+        if counted == most:
+            break
+    return counted
+
+
+def _content(step: str) -> set[str]:
+    """The words, numbers and equations of a step; nothing where they are too few to say something."""
+    step = _KEYWORD.sub(" ", step).casefold()
+    words, numbers = set(_WORD.findall(step)), set(_NUMBER.findall(step))
+    equations = {found.replace(" ", "") for found in _EQUATION.findall(step) if _NUMBER.search(found)}
+    says_something = equations or len(words) >= 3 or (words and numbers)
+    return words | numbers | equations if says_something else set()

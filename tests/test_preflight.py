@@ -55,7 +55,7 @@ def test_a_row_whose_own_gold_is_not_paid_is_named_and_left_out(capsys):
     rows = Dataset.from_list([{"question": f"{n}?", "answer": str(n)} for n in (2, 3, 4, 5, 8, 9, 6)])
     with pytest.raises(Exception, match=r"7 of 7 t rows fail .*'2\?': a wrong answer is paid 1.0; '3\?': its own gold"):
         usable_rows(rows, task, "t")
-    rows = Dataset.from_list([{"question": "a", "answer": n} for n in ("1", "2", "x")])
+    rows = Dataset.from_list([{"question": "a", "answer": n} for n in ("1", "2", "unknown")])
     assert usable_rows(rows, WORD_PROBLEMS, "t")["answer"] == ["1", "2"]
     assert "1 of 3 t rows fail" in capsys.readouterr().out
 

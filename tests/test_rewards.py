@@ -49,9 +49,9 @@ def test_correctness_takes_gold_from_answer_or_solution_in_any_type():
 
 
 def test_an_unusable_gold_is_none_and_named_once(caplog):
-    assert correctness_reward(completions=["#### 7"] * 3, answer=["7", "seven", None]) == [1.0, None, None]
+    assert correctness_reward(completions=["#### 7"] * 3, answer=["7", "unknown", None]) == [1.0, None, None]
     [record] = caplog.records
-    assert "2 of 3 rows" in record.getMessage() and "row 1, 'seven'" in record.getMessage()
+    assert "2 of 3 rows" in record.getMessage() and "row 1, 'unknown'" in record.getMessage()
 
 
 def test_a_gold_column_that_is_missing_or_short_is_named():
@@ -123,7 +123,8 @@ def test_no_text_raises_or_is_paid_for_anything_but_its_form(thought, answer):
 
 @pytest.mark.parametrize("reward", [correctness_reward, think_format_reward])
 def test_a_reward_is_picklable_named_and_the_same_in_threads_and_event_loops(reward):
-    assert pickle.loads(pickle.dumps(reward)) is reward
+    copy = pickle.loads(pickle.dumps(reward))
+    assert copy.__name__ == reward.__name__
     assert reward.__name__ in ("correctness_reward", "think_format_reward")
     columns = {"completions": [RIGHT, "no"], "answer": ["19", "19"]}
     expected = reward(**columns)

@@ -1,0 +1,103 @@
+"""Is the chosen option the right one? A letter, or the option's own text."""
+
+import re
+
+from rewards.answers import extract_answer
+from rewards.completions import Completion, after_thinking, check_column, completion_text
+from rewards.correctness import gold_values, warn_of_unusable
+from rewards.equivalence import gold_answer
+from rewards.exact_match import fold
+from rewards.latex import TEXT
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PLAIN_LETTERS = 5  # without a column of options, A to E are the options
+# A letter at the start names an option in brackets, before a stop or colon, or by itself: "A cat" names none.
+_LETTER = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?\(?([A-Z])(?:\)|[.:](?!\w)|(?=\s*(?:$|[,/&]|(?:and|or)\b)))")
+# And these name one anywhere.
+_NAMED = re.compile(
+    r"\b(?:option|choice)s?\s+\(?([A-Z])\b|\(([A-Z])\)|(?:\b(?:and|or)\b|[,/&])\s*\(?([A-Z])\b(?!['\w])", re.IGNORECASE
+)
+_DENIED = re.compile(r"(?:is|was|can|could|may|might|seems|isn't|not|no|wrong|false|incorrect)\b")
+_LONGEST = 1000
+
+
+def multiple_choice_reward(
+    completions: list[Completion], answer=None, solution=None, options=None, **kwargs
+) -> list[float | None]:
+    """1.0 where the final answer names the right option and no other, 0.0 where it does not.
+
+    r = 1[ options named by the answer = {gold} ]. An option is named by its letter ("B", "(b)", "Option B", "B. Paris")
+    or, with a column `options`, by its text. Two options named, or a letter beside the text of another option, is a
+    hedge and gets 0. The measure of MMLU (Hendrycks et al., 2021, arXiv 2009.03300), read from a free answer.
+
+    Range: 0 or 1, None for an unusable gold
+
+    Args:
+        completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
+        answer, solution (`list`): the gold column, B values: a letter or an option's text.
+        options (`list`, *optional*): B lists of the options' texts in order, or dicts from letter to text.
+
+    Returns:
+        `list[float | None]`: B values in {0.0, 1.0}; `None` where the gold is no option.
+
+    Raises:
+        `ValueError`: there is no gold column, or a column is not as long as `completions`.
+
+    Example:
+    >>> from rewards import multiple_choice_reward
+    >>> multiple_choice_reward(completions=["<answer>(B)</answer>", "The answer is A or B."], answer=["B", "B"])
+    [1.0, 0.0]
+    >>> multiple_choice_reward(completions=["<answer>Paris</answer>"], answer=["B"], options=[["Rome", "Paris"]])
+    [1.0]
+    """
+    columns = {"answer": answer, "solution": solution}
+    column, golds = gold_values("multiple_choice_reward", completions, columns)
+    if options is None:
+        options = [None] * len(completions)
+    check_column("options", options, completions)
+    rewards = []
+    for completion, gold, texts in zip(completions, golds, options, strict=True):
+        by_letter = _by_letter(texts)
+        wanted = _named(gold_answer(gold), by_letter)
+        text = completion_text(completion)
+        found = _named(extract_answer(text) or _bare(after_thinking(text) or "", by_letter), by_letter)
+        rewards.append(float(found == wanted) if len(wanted) == 1 else None)
+    warn_of_unusable("multiple_choice_reward", column, golds, rewards)
+    return rewards
+
+
+def _by_letter(texts: list | dict | None) -> dict[str, str]:
+    """The folded text of each option by its letter; empty texts where there is no column of options."""
+    if isinstance(texts, dict) and isinstance(texts.get("label"), list) and isinstance(texts.get("text"), list):
+        texts = dict(zip(texts["label"], texts["text"], strict=False))  # as in ARC
+    if isinstance(texts, dict):
+        return {str(letter).strip().upper(): fold(str(text)) for letter, text in texts.items()}
+    if isinstance(texts, list | tuple):
+        return {letter: fold(str(text)) for letter, text in zip(_LETTERS, texts, strict=False)}
+    return dict.fromkeys(_LETTERS[:_PLAIN_LETTERS], "")
+
+
+def _bare(text: str, by_letter: dict[str, str]) -> str:
+    """`text` where it is nothing but a choice, like "B) Paris"; empty for a sentence without a marker."""
+    text = text.strip()
+    is_choice = len(text) <= _LONGEST and "\n" not in text and (_LETTER.match(text) or fold(text) in by_letter.values())
+    return text if is_choice else ""
+
+
+def _named(answer: str, by_letter: dict[str, str]) -> set[str]:
+    """The letters of the options that `answer` names, by letter or by text."""
+    answer = TEXT.sub(r"\1", answer[:_LONGEST]).replace("$", "").strip("*_` \n")
+    if len(answer) == 1:
+        answer = answer.upper()
+    whole = fold(answer)
+    same_text = {letter for letter, text in by_letter.items() if text and text == whole}
+    if same_text:
+        return same_text
+    first = _LETTER.match(answer)
+    letters = {first[1]} if first else set()
+    letters |= {next(filter(None, groups)).upper() for groups in _NAMED.findall(answer)}
+    named = letters & by_letter.keys()
+    rest = fold(answer[first.end() :].lstrip(" .:)-")) if first else whole
+    if first and _DENIED.match(rest):
+        return set()
+    return named | {letter for letter, text in by_letter.items() if text and rest == text}

@@ -1,0 +1,156 @@
+"""The process that runs Math-Verify on what a model wrote. Started by rewards/symbolic.py, killed at each deadline.
+
+One parent imports the algebra and forks a worker for each channel; a worker that dies is forked anew in milliseconds.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+from functools import lru_cache
+
+MEMORY = 4 * 2**30  # bytes of address space a worker may take
+RECYCLE = 5000  # checks after which a worker is forked anew, so that no cache grows for ever
+_TOLERANCE = 30  # digits to which two constants must agree
+
+
+def main(channels: list[int]) -> None:
+    """Fork a worker for each socket and replace each that dies, until every socket is closed at its other end."""
+    import math_verify  # noqa: F401  before the fork, so that it is loaded once
+
+    workers = {_fork(channel, "ready", channels): channel for channel in channels}
+    while workers:
+        try:
+            process, status = os.wait()
+        except ChildProcessError:
+            return
+        channel = workers.pop(process)
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0:  # 0: the other end is closed
+            notice = "late" if code == -signal.SIGALRM else None if code == 3 else "died"
+            workers[_fork(channel, notice, channels)] = channel
+        else:
+            os.close(channel)
+
+
+def _fork(channel: int, notice: str | None, channels: list[int]) -> int:
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        for other in channels:
+            if other != channel:
+                _close(other)
+        serve(socket.socket(fileno=channel), notice)
+        code = 0
+    except _Recycle:
+        code = 3
+    finally:
+        os._exit(code)
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+class _Recycle(Exception):
+    pass
+
+
+def serve(channel: socket.socket, notice: str | None) -> None:
+    """Answer one question a line until the other end closes; the alarm ends the process at a question's deadline."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    sys.setrecursionlimit(3000)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ValueError, OSError):
+        pass  # a stricter limit is in force
+    if notice:
+        channel.sendall(f"{notice}\n".encode())
+    for count, line in enumerate(channel.makefile("rb")):
+        question = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, question["timeout"])
+        try:
+            verdict = answer(question["candidate"], question["gold"])
+        except (Exception, RecursionError, MemoryError):
+            verdict = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        channel.sendall(json.dumps(verdict).encode() + b"\n")
+        if count + 1 >= RECYCLE:
+            raise _Recycle
+
+
+def answer(candidate: str, gold: str) -> bool | None:
+    from rewards.equivalence import judge
+
+    return judge(candidate, gold, compare)
+
+
+def compare(candidate: str, gold: str, approximately: bool = False) -> bool | None:
+    """Whether two expressions in LaTeX are equal; `None` where the gold cannot be read."""
+    from math_verify import verify
+
+    right = read(gold)
+    if right is None:
+        return None
+    left = read(candidate)
+    if left is None:
+        return False
+    verdict = _as_constants(left, right, candidate, gold, approximately)
+    if verdict is not None or approximately:
+        return bool(verdict)
+    return verify(right, left, float_rounding=12, allow_set_relation_comp=True, timeout_seconds=None)
+
+
+@lru_cache(maxsize=512)
+def read(latex: str):
+    """The expression of sympy that `latex` is, or `None`. A grammar reads it: nothing is evaluated as code."""
+    import sympy
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
+
+    # Units are ours to judge: Math-Verify would read 5m as 5.
+    normalization = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
+    )
+    config = [LatexExtractionConfig(normalization_config=normalization, boxed_match_priority=-1)]
+    latex = re.sub(r"(?<=[\d)}])i(?![A-Za-z])", " i", latex)  # 2i is twice the imaginary unit
+    found = parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
+    if not found:
+        return None
+    # 0.1 is a tenth, not the float next to it; i is the imaginary unit.
+    exact = {decimal: sympy.Rational(str(decimal)) for decimal in found[0].atoms(sympy.Float)}
+    exact |= {symbol: sympy.I for symbol in found[0].free_symbols if symbol.name == "i"}
+    return found[0].xreplace(exact) if exact else found[0]
+
+
+def _as_constants(left, right, candidate: str, gold: str, approximately: bool) -> bool | None:
+    """Two scalars by their values: constants are decided, others can be refuted at one point; `None` for undecided."""
+    import sympy
+
+    from rewards.numerals import read_number
+
+    if not isinstance(left, sympy.Expr) or not isinstance(right, sympy.Expr):
+        return None
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    point = {symbol: sympy.Rational(37 + 11 * place, 29 + 2 * place) for place, symbol in enumerate(symbols)}
+    values = [sympy.N(side.subs(point).doit(), 2 * _TOLERANCE) for side in (left, right)]
+    if not all(value.is_number and value.is_finite for value in values):
+        return None
+    difference, size = abs(values[0] - values[1]), max(abs(value) for value in values)
+    if approximately:
+        return None if symbols else bool(difference <= sympy.Rational(1, 2 * 10 ** read_number(gold).decimals))
+    decimals = [number for text in (candidate, gold) if (number := read_number(text)) and number.digits >= 12]
+    if decimals and not symbols:
+        return bool(difference * 10 ** decimals[0].decimals < 1)
+    if difference > size * sympy.Float(10) ** -_TOLERANCE:
+        return False
+    return None if symbols else True

@@ -1,28 +1,32 @@
 r"""Find the final answer in a text: what its last explicit marker says."""
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from rewards.completions import after_thinking
 from rewards.latex import balanced
 from rewards.numerals import clean, read_number
 
-# The last of these wins.
-_MARKER = re.compile(
-    r"(?P<tag><(?P<name>[A-Za-z][\w-]*)>)|(?P<box>\\(?:boxed|fbox)\s?\{)"
-    r"|(?P<heading>(?<![^\n])[ \t]*(?:\#{1,6}|\*\*)[ \t]*(?:[Ff]inal\s+)?(?:[Aa]nswer|最终答案|答案)"
-    r"[ \t]*\**[:：]?\**[ \t]*\n\s*)"
-    r"|(?P<hashes>####(?!#))"
-    r"|(?P<phrase>\b(?:[Aa]nswer|ANSWER)(?:\s+to\s[^\n.:]{1,80}?)?"
-    r"(?:\**[ \t]*[:：=]\**\s*|[ \t]+(?:is|IS)\b[ \t]*(?:[:：]\s*)?))"
-    r"|(?P<chinese>答案(?:应该?|就)?[是为][:：]?\s*|答案\**[:：]\**\s*)"
+# A marker is looked for by its fixed part, which is fast, and then read by its pattern. The last one wins.
+_FIXED = {"box": ("\\boxed", "\\fbox"), "hashes": ("####",), "phrase": ("nswer", "NSWER"), "chinese": ("答案",)}
+_BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
+_HEADING = re.compile(
+    r"[ \t]*(?:\#{1,6}|\*\*)[ \t]*(?:[Ff]inal\s+)?(?:[Aa]nswer|最终答案|答案)[ \t]*\**[:：]?\**[ \t]*\n\s*"
 )
-_CLOSING_TAG = "</{}>"
+_PHRASE = re.compile(
+    r"(?<!\w)(?:[Aa]nswer|ANSWER)(?:\s+to\s[^\n.:]{1,80}?)?"
+    r"(?:\**[ \t]*[:：=]\**\s*|[ \t]+(?:is|IS)\b[ \t]*(?:[:：]\s*)?)"
+)
+_CHINESE = re.compile(r"答案(?:应该?|就)?[是为][:：]?\s*|答案\**[:：]\**\s*")
 # What "the answer is ..." says ends with its line, its sentence, or where a reason begins.
 _SENTENCE = re.compile(
     r"[^\n]*?(?=</|\n|[.!](?:[\s*]|$)|[。！；]|, (?:as|because|since|so|which|where)\b|，(?:因为|所以|由于|故)|$)"
 )
 # A formula on lines of its own is one answer.
 _DISPLAY = re.compile(r"\s*(?:\\\[[^\\]*(?:\\(?!\])[^\\]*){0,200}\\\]|\$\$[^$]{1,2000}\$\$)")
+_HASHES = re.compile("####")
+_MATHEMATICAL = re.compile(r"\d|\\[A-Za-z]")
 _LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
 # "The answer is: the largest n is 34" says 34.
 _CLAUSE = re.compile(r"^[^\d]*?\b(?:is|are|equals?)\s+(?:equal\s+to\s+)?(?=\S)")
@@ -104,50 +108,80 @@ def extract_answer(
     return _last_expression(visible[-_TAIL:]) if lenient else None
 
 
+class _Marker(NamedTuple):
+    """Where a marker stands, and where what it points at starts and ends; `end` is -1 for an unclosed one."""
+
+    kind: str
+    at: int
+    start: int
+    end: int
+
+
 def _last_marked(text: str, answer_tag: str | None) -> str | None:
     """The answer of the last marker that has one, "" for one that was taken back, `None` for none."""
-    markers = [
-        match for match in _MARKER.finditer(text) if match["name"] is None or match["name"].lower() == answer_tag
-    ]
+    places = _places(text, answer_tag)
     words = None
-    for place in range(len(markers) - 1, max(-1, len(markers) - 1 - _MARKERS), -1):
-        marker = markers[place]
-        start, end = marker.end(), _end(text, marker)
-        if end < 0:
+    for place, (at, kind) in enumerate(places[:_MARKERS]):
+        marker = _read(text, at, kind, answer_tag)
+        if marker is None or marker.end < 0:
             continue
-        answer = text[start:end].strip()
-        if marker["box"]:
-            behind = _BEHIND.match(text, end + 1)
-            if behind:
-                answer, end = f"{answer} {behind[1]}", behind.end() - 1
-            answer = _with_boxes_before(text, markers, place, answer)
-        elif not marker["tag"]:
+        answer, behind = text[marker.start : marker.end].strip(), marker.end
+        if kind == "box":
+            behind += 1
+            unit = _BEHIND.match(text, behind)
+            if unit:
+                answer, behind = f"{answer} {unit[1]}", unit.end()
+            answer = _with_boxes_before(text, places[place + 1 : _MARKERS], marker, answer)
+        elif kind != "tag":
             answer = _said(answer)
-            if not re.search(r"\d|\\[A-Za-z]", answer):
+            if not _MATHEMATICAL.search(answer):
                 # Words alone ("the answer is Paris") count only where nothing else does ("The answer is obvious").
                 if words is None and _is_short(answer):
                     words = answer
                 continue
         if answer:
-            return (
-                ""
-                if _TAKEN_BACK.match(text[end + 1 : end + 120] if marker["box"] else text[end : end + 120])
-                else answer
-            )
+            return "" if _TAKEN_BACK.match(text[behind : behind + 120]) else answer
     return words
 
 
-def _end(text: str, marker: re.Match) -> int:
-    """Where the marker's answer ends; -1 for an unclosed tag or brace."""
-    start = marker.end()
-    if marker["tag"]:
-        return text.find(_CLOSING_TAG.format(marker["name"]), start)
-    if marker["box"]:
-        return _closing_brace(text, start)
-    display = _DISPLAY.match(text, start)
-    if display:
-        return display.end()
-    return (_LINE if marker["hashes"] or marker["heading"] else _SENTENCE).match(text, start).end()
+def _places(text: str, answer_tag: str | None) -> list[tuple[int, str]]:
+    """Where a marker may stand, the last first."""
+    places = [(match.start(), "tag") for match in _opening(answer_tag).finditer(text)] if answer_tag else []
+    for kind, literals in _FIXED.items():
+        for literal in literals:
+            at = text.find(literal)
+            while at >= 0:
+                places.append((at, kind))
+                at = text.find(literal, at + len(literal))
+    return sorted(places, reverse=True)
+
+
+@lru_cache(maxsize=64)
+def _opening(tag: str) -> re.Pattern:
+    return re.compile(re.escape(f"<{tag}>"), re.IGNORECASE)
+
+
+def _read(text: str, at: int, kind: str, answer_tag: str | None) -> _Marker | None:
+    """The marker of that kind at that place, `None` where there is none after all."""
+    if kind == "tag":
+        start = at + len(answer_tag) + 2
+        return _Marker(kind, at, start, text.find(f"</{text[at + 1 : start]}", start))
+    if kind == "box":
+        match = _BOX.match(text, at)
+        return match and _Marker(kind, at, match.end(), _closing_brace(text, match.end()))
+    line = text.rfind("\n", 0, at) + 1
+    heading = _HEADING.match(text, line)
+    match = heading if heading and kind != "hashes" and heading.end() > at else None
+    if match is None and kind == "hashes":
+        is_heading = (heading and heading.end() > at) or text[at + 4 : at + 5] == "#"
+        match = None if is_heading else _HASHES.match(text, at)
+    elif match is None:
+        match = _PHRASE.match(text, max(at - 1, 0)) if kind == "phrase" else _CHINESE.match(text, at)
+    if match is None:
+        return None
+    start = match.end()
+    until = _DISPLAY.match(text, start) or (_LINE if heading or kind == "hashes" else _SENTENCE).match(text, start)
+    return _Marker(kind, match.start(), start, until.end())
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -159,18 +193,19 @@ def _closing_brace(text: str, start: int) -> int:
     return -1
 
 
-def _with_boxes_before(text: str, markers: list[re.Match], place: int, answer: str) -> str:
+def _with_boxes_before(text: str, places: list[tuple[int, str]], marker: _Marker, answer: str) -> str:
     r"""`\boxed{1} \text{ and } \boxed{2}` is one answer, "1, 2"; boxes with words between them are not."""
     answers, joiner = [answer], ", "
-    while place and len(answers) < _MARKERS:
-        before, marker = markers[place - 1], markers[place]
-        end = _closing_brace(text, before.end()) if before["box"] else -1
-        between = _BETWEEN.fullmatch(text, end + 1, marker.start()) if 0 <= end < marker.start() else None
+    for at, kind in places:
+        before = _read(text, at, kind, None) if kind == "box" else None
+        if before is None or not 0 <= before.end < marker.at:
+            break
+        between = _BETWEEN.fullmatch(text, before.end + 1, marker.at)
         if between is None:
             break
         joiner = " or " if between["word"] == "or" else joiner
-        answers.insert(0, text[before.end() : end].strip())
-        place -= 1
+        answers.insert(0, text[before.start : before.end].strip())
+        marker = before
     return joiner.join(answers)
 
 

@@ -11,6 +11,7 @@ from rewards import symbolic
 from rewards.answers import extract_answer
 from rewards.latex import TEXT, balanced, closing, normal_form, relations, split
 from rewards.numerals import clean, plain_unit, read_number, same_number
+from rewards.polynomial import same_polynomial
 
 # Longer answers are refused, before anything slow looks at them.
 _LONGEST, _MOST_ITEMS, _DEEPEST = 1000, 30, 6
@@ -308,7 +309,8 @@ def _expression(candidate: str, gold: str, compare: Compare, approximately: bool
         return None
     if _is_absurd(candidate) or _NO_EXPRESSION.search(candidate) or _NO_EXPRESSION.search(gold):
         return False
-    return compare(candidate, gold, approximately)
+    verdict = None if approximately else same_polynomial(candidate, gold)
+    return compare(candidate, gold, approximately) if verdict is None else verdict
 
 
 def _is_absurd(text: str) -> bool:

@@ -23,6 +23,8 @@ class _ThinkFormatReward:
     adds, so such a template cannot be seen there: a missing tag is then a missing tag, and if a whole batch looks
     that way, one warning says so. Use `get_think_format_reward(prefilled=True)` for these templates.
 
+    Range: 0 or 1, never None
+
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages. A thought that
             TRL's parser has set aside (`reasoning_content`) counts as the `<think>` block.
@@ -184,6 +186,8 @@ def tag_count_reward(
     much as an honest form and never more. After `tag_count_reward` of open-r1 (Hugging Face, 2025), without its
     prescribed line breaks, and Will Brown's `xmlcount_reward_func` (2025).
 
+    Range: 0, 0.25, 0.5, 0.75 or 1, never None
+
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
         prompts (`list[str]` or `list[list[dict]]`, *optional*): B prompts; a `<think>` that ends the prompt is
@@ -246,6 +250,8 @@ def reasoning_steps_reward(completions: list[Completion], **kwargs) -> list[floa
     The reasoning is what stands before the last `</think>`, else the whole text; its first 100,000 characters are
     read. After `reasoning_steps_reward` of open-r1 (Hugging Face, 2025), which counts the keywords alone;
     DeepSeek-R1 (Guo et al., 2025) has no such reward.
+
+    Range: 0, 1/3, 2/3 or 1, never None
 
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.

@@ -167,6 +167,8 @@ class _LanguageConsistencyReward:
     A text without words is 1.0 if it has an answer (`extract_answer` finds one), else 0.0: `<think>12+7=19</think>
     <answer>19</answer>` is as much English as Chinese.
 
+    Range: [0, 1], None for an unknown target language
+
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
         prompts (`list[str]` or `list[list[dict]]`, *optional*): B prompts.

@@ -29,6 +29,8 @@ def length_reward(
     prompt. In a run on several processes TRL hands each its own slice: let the number of completions per process be
     a multiple of `num_generations`, or a group is split and each part is compared within itself.
 
+    Range: [-0.5, 0.5], None for a group with an unusable gold
+
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
         prompts (`list[str]` or `list[list[dict]]`): B prompts, as TRL passes them.
@@ -86,6 +88,8 @@ class _CosineLengthReward:
     C.1) with their penalty for exceeding the length left to `get_overlong_penalty_reward`. Beyond max_len the reward
     stays where it is; the bare cosine would climb again.
 
+    Range: [min_value_wrong, max_value_correct], None for an unusable gold
+
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
         completion_ids (`list[list[int]]`): B lists of token ids, as TRL passes them.
@@ -142,6 +146,8 @@ def get_cosine_length_reward(
 ) -> _CosineLengthReward:
     """A reward for the right answer that depends on its length, along a cosine (Yeo et al., 2025).
 
+    Range: [min_value_wrong, max_value_correct], None for an unusable gold
+
     Args:
         max_len (`int`): the length in tokens from which on the reward no longer changes; as a rule the trainer's
             `max_completion_length`.
@@ -182,6 +188,8 @@ class _OverlongPenaltyReward:
     punishment of DAPO (Yu et al., 2025, arXiv 2503.14476, equation 13). TRL cuts a completion at
     `max_completion_length`, so that is the highest useful max_len.
 
+    Range: [-1, 0], never None
+
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages; not read.
         completion_ids (`list[list[int]]`): B lists of token ids, as TRL passes them.
@@ -218,6 +226,8 @@ class _OverlongPenaltyReward:
 
 def get_overlong_penalty_reward(max_len: int, buffer: int) -> _OverlongPenaltyReward:
     """A penalty for completions near and beyond the length limit (DAPO, equation 13).
+
+    Range: [-1, 0], never None
 
     Args:
         max_len (`int`): the length in tokens from which on the penalty is -1; as a rule the trainer's

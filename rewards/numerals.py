@@ -33,6 +33,8 @@ _SIGNS = {
         "\u00a0": " ", "\u202f": "\u2009", "\u2007": "\u2009", "’": "'",
     }.items()
 }  # fmt: skip
+# Not among them: the overrides of direction, which show 42 as 24.
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad\u061c]")
 _TABLE = _FULL_WIDTH | _VULGAR | _SIGNS
 
 _SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\! ?|\\[,;:! ]|~)(?=\d{3}(?!\d))")
@@ -97,7 +99,7 @@ def clean(text: str) -> str:
         text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
         text = text.translate(_TABLE)
         if not text.isascii():
-            text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+            text = _INVISIBLE.sub("", text)
     if "\\" in text or "{" in text or "~" in text:
         text = _SEPARATOR.sub("", text)
         text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)

@@ -12,10 +12,10 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<frac>\\frac)|(?P<times>\\cdot|\*)|(?P<sign>[+\-/^(){}])"
     r"|(?P<name>(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|pi)(?![A-Za-z]))(?:_\{\w{1,4}\})?))"
 )
-# What is no polynomial, or can be read in two ways: functions, e and i, words, 3\frac{1}{2}, f(x), 1/2x, 2^{x}.
+# What is no polynomial, or can be read in two ways: words, e and i, 3\frac{1}{2}, f(x), 1/2x, and a printed float.
 _AMBIGUOUS = re.compile(
     r"(?<![A-Za-z\\])[A-Za-z]{3,}|(?<![A-Za-z\\])[ei](?![A-Za-z])|(?<![A-Za-z\\])(?:[a-zA-Z][ei]|[ei][a-zA-Z])(?![A-Za-z])"
-    r"|\d\\frac|\d\s+\d|[fghFGHPQ](?:_\{\w+\})?\(|/[^-+*)}=]*?(?<=[\w)}])(?<!/)(?=[A-Za-z(\\])|'|\)\d|\}\d"
+    r"|\d\\frac|\d\s+\d|[fghFGHPQ](?:_\{\w+\})?\(|/[^-+*)}=]*?(?<=[\w)}])(?<!/)(?=[A-Za-z(\\])|'|\)\d|\}\d|\.\d{9}"
 )
 _LONGEST, _HIGHEST, _MOST_BITS = 300, 50, 20_000  # characters; exponent; bits of a power
 

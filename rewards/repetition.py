@@ -33,6 +33,8 @@ class _RepetitionPenaltyReward:
     number for the completion, as in open-r1 and TRL. A completion of fewer than n tokens repeats nothing: 0.0. Add it
     to a reward for the right answer: alone it pays an empty completion best.
 
+    Range: [max_penalty, 0], never None
+
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
         completion_ids (`list[list[int]]`, *optional*): B lists of token ids, as TRL passes them; the n-grams are of

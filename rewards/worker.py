@@ -51,7 +51,7 @@ def main(channels: list[int]) -> None:
 def forbid_evaluation() -> None:
     """Replace sympy's `parse_expr`, which runs Python's `eval`, by what the grammar needs of it: numbers."""
     import sympy
-    import sympy.physics.units  # noqa: F401  it reads names by parse_expr while it is loaded
+    import sympy.physics.units
     from sympy.parsing import sympy_parser
 
     def number(text: str, *args, **kwargs):

@@ -18,6 +18,7 @@ _PHRASE = re.compile(
     r"(?<!\w)(?:[Aa]nswer|ANSWER)(?:\s+to\s[^\n.:]{1,80}?)?"
     r"(?:\**[ \t]*[:：=]\**\s*|[ \t]+(?:is|IS)\b[ \t]*(?:[:：]\s*)?)"
 )
+_CHECKED = re.compile(r"\b(?:our|my|your|this|that|an|each|check) [Aa]?$")  # "let us check our answer: ..."
 _CHINESE = re.compile(r"答案(?:应该?|就)?[是为][:：]?\s*|答案\**[:：]\**\s*")
 # What "the answer is ..." says ends with its line, its sentence, or where a reason begins.
 _SENTENCE = re.compile(
@@ -30,11 +31,6 @@ _MATHEMATICAL = re.compile(r"\d|\\[A-Za-z]")
 _LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
 # "The answer is: the largest n is 34" says 34.
 _CLAUSE = re.compile(r"^[^\d]*?\b(?:is|are|equals?)\s+(?:equal\s+to\s+)?(?=\S)")
-# What stands behind a box and belongs to it: a percent sign, a magnitude.
-_BEHIND = re.compile(
-    r"\s?\$?\s?(\\?%|per ?cent\b|percent\b|pct\b|(?:hundred|thousand|million|billion|trillion|dozen)s?\b)",
-    re.IGNORECASE,
-)
 _BETWEEN = re.compile(
     r"[\s$]*(?:\\[)\]])?[\s$]*(?:,|(?:\\q?quad)?\s*(?:\\text\{)?\s*(?:,\s*)?(?P<word>and|or)?\s*\}?\s*(?:\\q?quad)?)[\s$]*(?:\\[(\[])?[\s$]*"
 )
@@ -53,9 +49,14 @@ _NO_ANSWER_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FUNCTIONS = re.compile(r"\\[A-Za-z]+|arc|sin|cos|tan|log|ln|exp|sqrt|min|max|and|or")
-_MATH = re.compile(r"\$\$(?P<a>[^$]+)\$\$|\$(?P<b>[^$\n]+)\$|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]", re.DOTALL)
+_MATH = re.compile(
+    r"\$\$(?P<a>[^$]+)\$\$|\$(?P<b>(?:[^$\n\\]|\\.)+)\$|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]"
+    r"|(?P<e>-?\d*\\[dtc]?frac\{[^{}]*\}\{[^{}]*\})",
+    re.DOTALL,
+)
 _NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.])[-+−]?[$£€¥]?(?:\d{1,3}(?:[,\u202f\u2009]\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?:[eE][+-]?\d{1,3}(?!\d))?(?:\s?\\?%)?"
+    r"(?<![A-Za-z0-9_.,{^])[-+−]?[$£€¥]?(?:[1-9]\d{0,2}(?:[,\u202f\u2009]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?(?:/\d+)?"
+    r"(?:[eE][+-]?\d{1,3}(?!\d))?(?:\s?\\?%)?"
 )
 # Bounds, so that no text takes long: characters from the end, markers tried, characters looked at first.
 _TAIL, _MARKERS, _WINDOW, _LONGEST_BARE = 20_000, 16, 400, 200
@@ -128,9 +129,6 @@ def _last_marked(text: str, answer_tag: str | None) -> str | None:
         answer, behind = text[marker.start : marker.end].strip(), marker.end
         if kind == "box":
             behind += 1
-            unit = _BEHIND.match(text, behind)
-            if unit:
-                answer, behind = f"{answer} {unit[1]}", unit.end()
             answer = _with_boxes_before(text, places[place + 1 : _MARKERS], marker, answer)
         elif kind != "tag":
             answer = _said(answer)
@@ -177,6 +175,8 @@ def _read(text: str, at: int, kind: str, answer_tag: str | None) -> _Marker | No
         match = None if is_heading else _HASHES.match(text, at)
     elif match is None:
         match = _PHRASE.match(text, max(at - 1, 0)) if kind == "phrase" else _CHINESE.match(text, at)
+        if match and _CHECKED.search(text, max(at - 20, 0), at) and "is" not in match[0].lower():
+            match = None
     if match is None:
         return None
     start = match.end()
@@ -244,5 +244,6 @@ def _last_expression(text: str) -> str | None:
     number = max(_NUMBER.finditer(text), key=re.Match.end, default=None)
     expression = max(_MATH.finditer(text), key=re.Match.end, default=None)
     if expression and (number is None or number.start() < expression.end()):
-        return next(group for group in expression.groups() if group is not None).strip().rstrip(".,") or None
+        found = next(group for group in expression.groups() if group is not None).strip()
+        return (found if found.endswith("...") else found.rstrip(".,")) or None
     return number[0].strip() if number else None

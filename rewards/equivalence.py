@@ -26,8 +26,8 @@ _TRAILING_UNIT = re.compile(r"\\(?:text|mbox|textnormal|textrm|mathrm|textbf|rm)
 _TRAILING_WORDS = re.compile(r"(?<=[\d)}])\s+([A-Za-z]{3}[A-Za-z /]{0,40})()$")
 _FUNCTION = re.compile(r"arc(?:sin|cos|tan)|sinh|cosh|tanh|sqrt|frac|infty|cdot")
 _WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{4,}|[^\W\d_a-zA-Zα-ωΑ-Ω]{2,}")
-_NO_EXPRESSION = re.compile(r"\d_\{?\d|\d[ '_]\d|\.\.\.|\\[lcd]?dots|[:?@#]|[-+]{3}|!!|[-+*/^]$|\\(?:cdot|text)\s?$")
-_TOWER = re.compile(r"\^(?:\{[^{}]*\^|[\d(]+\)?\^)|\d{5,}!|\^\{?-?\d{5,}|\{\d{5,}\}\{\d{4,}\}|\)!|\d{4,}!")
+_NO_EXPRESSION = re.compile(r"\d_\{?\d|\d[ '_\n]\d|\.\.\.|\\[lcd]?dots|[:?@#]|[-+]{3}|!!|[-+*/^]$|\\(?:cdot|text)\s?$")
+_TOWER = re.compile(r"\^(?:\{[^{}]*\^|[\d(]+\)?\^)|\d{5,}!|\^\{?-?\d{5,}|\\binom\{\d{5,}|\)!|\d{4,}!")
 
 Compare = Callable[[str, str, bool], bool | None]
 
@@ -44,7 +44,7 @@ def is_equivalent(candidate: str | None, gold: str | int | float, *, timeout: fl
     percentage. Lists and sets are compared without order, tuples and intervals in order. A hedge ("41 or 42") or a
     list equals no single answer. A chain (`6 \cdot 7 = 42`) is judged by its final value, if it is true. What
     spelling does not decide, Math-Verify does, in a worker process that dies at the deadline. Nothing is evaluated
-    as code. Symmetric in its two arguments, but for `None`.
+    as code. Symmetric for bare answers, but for `None`.
 
     Args:
         candidate (`str` or `None`): the answer to judge, as `extract_answer` returns it; any string.

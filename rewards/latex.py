@@ -70,7 +70,9 @@ def _needed_space(space: re.Match) -> str:
     if space[1]:
         return f"{space[1]} "
     before, after = space.string[space.start() - 1 : space.start()], space.string[space.end() : space.end() + 1]
-    return " " if before.isdigit() and after.isdigit() else ""
+    if before.isdigit() and after.isdigit():
+        return " " if space[0].strip(" ") == "" else "\n"
+    return ""
 
 
 def _braced(part: str) -> str:

@@ -18,6 +18,7 @@ class Number(NamedTuple):
 
 # A longer number is not read: exact arithmetic on it could take long.
 _LONGEST = 200
+_BREAKS = frozenset("\n\r\t\v\f")  # 1 and 1/2 on the next line are no mixed number
 _FULL_WIDTH = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)}
 _VULGAR = {
     ord(sign): "\\frac{%s}{%s}" % tuple(unicodedata.normalize("NFKC", sign).split("⁄"))  # noqa: UP031
@@ -40,7 +41,7 @@ _TABLE = _FULL_WIDTH | _VULGAR | _SIGNS
 _SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\! ?|\\[,;:! ]|~)(?=\d{3}(?!\d))")
 _TEXT = re.compile(r"\\(?:text|mbox|textnormal|textrm|textbf|textit|mathrm|mathbf|rm|bf)\s?\{([^{}]*)\}")
 _DIGITS = (
-    r"(?:\d{1,3}(?P<sep>[,' _\u2009])\d{3}(?:(?P=sep)\d{3})*(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)"
+    r"(?:[1-9]\d{0,2}(?P<sep>[,' _\u2009])\d{3}(?:(?P=sep)\d{3})*(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)"
     r"|\d{1,3}(?:\.\d{3}){2,}(?![\d.])|\d+)"
 )
 _DECIMAL = re.compile(
@@ -142,7 +143,7 @@ def read_number(text: str) -> Number | None:
     Returns:
         `Number` or `None`.
     """
-    if not text or len(text) > _LONGEST:
+    if not text or len(text) > _LONGEST or not _BREAKS.isdisjoint(text):
         return None
     if text.isascii() and text.isdigit():
         return Number(Fraction(int(text)))

@@ -70,9 +70,9 @@ def _needed_space(space: re.Match) -> str:
     if space[1]:
         return f"{space[1]} "
     before, after = space.string[space.start() - 1 : space.start()], space.string[space.end() : space.end() + 1]
-    if before.isdigit() and after.isdigit():
-        return " " if space[0].strip(" ") == "" else "\n"
-    return ""
+    if space[0].strip(" ") and before.isdigit() and (after.isdigit() or after == "\\"):
+        return "\n"
+    return " " if before.isdigit() and after.isdigit() else ""
 
 
 def _braced(part: str) -> str:

@@ -1,7 +1,8 @@
 r"""Find the final answer in a text: what its last explicit marker says."""
 
+import itertools
 import re
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from rewards.completions import after_thinking
@@ -9,7 +10,8 @@ from rewards.latex import balanced
 from rewards.numerals import clean, read_number
 
 # A marker is looked for by its fixed part, which is fast, and then read by its pattern. The last one wins.
-_FIXED = {"box": ("\\boxed", "\\fbox"), "hashes": ("####",), "phrase": ("nswer", "NSWER"), "chinese": ("答案",)}
+_FIXED = {"\\boxed": "box", "\\fbox": "box", "####": "hashes", "nswer": "phrase", "NSWER": "phrase", "答案": "chinese"}
+_BRACE = re.compile(r"\\?[{}]")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
 _HEADING = re.compile(
     r"[ \t]*(?:\#{1,6}|\*\*)[ \t]*(?:[Ff]inal\s+)?(?:[Aa]nswer|最终答案|答案)[ \t]*\**[:：]?\**[ \t]*\n\s*"
@@ -98,10 +100,9 @@ def extract_answer(
     if visible is None:
         return None
     # Most answers stand at the very end: look there first.
-    for length in (_WINDOW, _TAIL):
-        found = _last_marked(visible[-length:], answer)
-        if found is not None or length >= len(visible):
-            break
+    found = _last_marked(visible[-_WINDOW:], answer, words_too=len(visible) <= _WINDOW)
+    if found is None and len(visible) > _WINDOW:
+        found = _last_marked(visible[-_TAIL:], answer, words_too=True)
     if found is not None:
         return found or None
     if len(visible) <= _LONGEST_BARE and _is_bare_answer(visible):
@@ -112,61 +113,57 @@ def extract_answer(
 class _Marker(NamedTuple):
     """Where a marker stands, and where what it points at starts and ends; `end` is -1 for an unclosed one."""
 
-    kind: str
     at: int
     start: int
     end: int
 
 
-def _last_marked(text: str, answer_tag: str | None) -> str | None:
+def _last_marked(text: str, answer_tag: str | None, words_too: bool) -> str | None:
     """The answer of the last marker that has one, "" for one that was taken back, `None` for none."""
-    places = _places(text, answer_tag)
     words = None
-    for place, (at, kind) in enumerate(places[:_MARKERS]):
-        marker = _read(text, at, kind, answer_tag)
+    for at, kind in itertools.islice(_places(text, answer_tag), _MARKERS):
+        marker = _read(text, at, kind)
         if marker is None or marker.end < 0:
             continue
         answer, behind = text[marker.start : marker.end].strip(), marker.end
         if kind == "box":
             behind += 1
-            answer = _with_boxes_before(text, places[place + 1 : _MARKERS], marker, answer)
+            answer = _with_boxes_before(text, marker, answer)
         elif kind != "tag":
             answer = _said(answer)
             if not _MATHEMATICAL.search(answer):
                 # Words alone ("the answer is Paris") count only where nothing else does ("The answer is obvious").
-                if words is None and _is_short(answer):
+                if words_too and words is None and _is_short(answer):
                     words = answer
                 continue
         if answer:
-            return "" if _TAKEN_BACK.match(text[behind : behind + 120]) else answer
+            return "" if _TAKEN_BACK.match(text, behind, behind + 120) else answer
     return words
 
 
-def _places(text: str, answer_tag: str | None) -> list[tuple[int, str]]:
+def _places(text: str, answer_tag: str | None) -> Iterator[tuple[int, str]]:
     """Where a marker may stand, the last first."""
-    places = [(match.start(), "tag") for match in _opening(answer_tag).finditer(text)] if answer_tag else []
-    for kind, literals in _FIXED.items():
-        for literal in literals:
-            at = text.find(literal)
-            while at >= 0:
-                places.append((at, kind))
-                at = text.find(literal, at + len(literal))
-    return sorted(places, reverse=True)
+    last = [(at, literal, kind) for literal, kind in _FIXED.items() if (at := text.rfind(literal)) >= 0]
+    if answer_tag and "<" in text:
+        for opening in {f"<{spelling}>" for spelling in (answer_tag, answer_tag.capitalize(), answer_tag.upper())}:
+            last.append((text.rfind(opening), opening, "tag"))
+    while last:
+        place = max(last)
+        last.remove(place)
+        at, literal, kind = place
+        if at >= 0:
+            yield at, kind
+            last.append((text.rfind(literal, 0, at), literal, kind))
 
 
-@lru_cache(maxsize=64)
-def _opening(tag: str) -> re.Pattern:
-    return re.compile(re.escape(f"<{tag}>"), re.IGNORECASE)
-
-
-def _read(text: str, at: int, kind: str, answer_tag: str | None) -> _Marker | None:
+def _read(text: str, at: int, kind: str) -> _Marker | None:
     """The marker of that kind at that place, `None` where there is none after all."""
-    if kind == "tag":
-        start = at + len(answer_tag) + 2
-        return _Marker(kind, at, start, text.find(f"</{text[at + 1 : start]}", start))
     if kind == "box":
         match = _BOX.match(text, at)
-        return match and _Marker(kind, at, match.end(), _closing_brace(text, match.end()))
+        return match and _Marker(at, match.end(), _closing_brace(text, match.end()))
+    if kind == "tag":
+        start = text.index(">", at) + 1
+        return _Marker(at, start, text.find(f"</{text[at + 1 : start]}", start))
     line = text.rfind("\n", 0, at) + 1
     heading = _HEADING.match(text, line)
     match = heading if heading and kind != "hashes" and heading.end() > at else None
@@ -181,23 +178,27 @@ def _read(text: str, at: int, kind: str, answer_tag: str | None) -> _Marker | No
         return None
     start = match.end()
     until = _DISPLAY.match(text, start) or (_LINE if heading or kind == "hashes" else _SENTENCE).match(text, start)
-    return _Marker(kind, match.start(), start, until.end())
+    return _Marker(match.start(), start, until.end())
 
 
 def _closing_brace(text: str, start: int) -> int:
+    end = text.find("}", start)
+    if text.find("{", start, end) < 0 and text[end - 1] != "\\":
+        return end  # most boxes hold no other brace
     depth = 1
-    for brace in re.finditer(r"\\?[{}]", text[start:]):
+    for brace in _BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
-            return start + brace.start()
+            return brace.start()
     return -1
 
 
-def _with_boxes_before(text: str, places: list[tuple[int, str]], marker: _Marker, answer: str) -> str:
+def _with_boxes_before(text: str, marker: _Marker, answer: str) -> str:
     r"""`\boxed{1} \text{ and } \boxed{2}` is one answer, "1, 2"; boxes with words between them are not."""
     answers, joiner = [answer], ", "
-    for at, kind in places:
-        before = _read(text, at, kind, None) if kind == "box" else None
+    while len(answers) < _MARKERS:
+        at = text.rfind("\\boxed", 0, marker.at)
+        before = _read(text, at, "box") if at >= 0 else None
         if before is None or not 0 <= before.end < marker.at:
             break
         between = _BETWEEN.fullmatch(text, before.end + 1, marker.at)

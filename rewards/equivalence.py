@@ -97,6 +97,8 @@ def gold_answer(gold: str | int | float | None) -> str:
         text = gold if isinstance(gold, str) else str(gold)
     except Exception:  # an int beyond Python's limit of 4,300 digits, a hostile object
         return ""
+    if text.isdigit():
+        return text
     return _marked_gold(text) if len(text) <= 10_000 else extract_answer(text) or ""
 
 
@@ -107,6 +109,8 @@ def _marked_gold(text: str) -> str:
 
 
 def _by_spelling(candidate: str | None, gold: str) -> bool | str | None:
+    if candidate == gold and gold.isdigit():
+        return True  # the most frequent of all
     if candidate is not None and len(candidate) > _LONGEST:
         candidate = None
     return _cached_by_spelling(candidate, gold) if len(gold) <= _LONGEST else None

@@ -1,13 +1,20 @@
 """Is the answer the gold answer, letter for letter? For names, dates and labels, where algebra has no say."""
 
+import re
 import unicodedata
 
 from rewards.answers import extract_answer
 from rewards.completions import Completion, after_thinking, completion_text
 from rewards.correctness import gold_values, warn_of_unusable
 from rewards.equivalence import gold_answer
+from rewards.latex import TEXT
 
 _LONGEST = 20_000
+_STOPS = ".,;:!?。，！？ "
+# Only in pairs: A* is another grade than A, and 5" is no 5.
+_PAIRS = {"*": "*", "_": "_", "`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "$": "$"}
+# "The answer is the Eiffel Tower": `extract_answer` takes words for an answer only where nothing speaks against it.
+LEAD_IN = re.compile(r"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct )?answer(?: is\b:?|:) ?")
 
 
 def exact_match_reward(completions: list[Completion], answer=None, solution=None, **kwargs) -> list[float | None]:
@@ -44,19 +51,24 @@ def exact_match_reward(completions: list[Completion], answer=None, solution=None
         wanted = fold(gold_answer(gold))
         text = completion_text(completion)
         found = extract_answer(text) or after_thinking(text) or ""
-        unusable = wanted in ("", "nan")
-        rewards.append(None if unusable else float(len(found) <= _LONGEST and fold(found) == wanted))
+        if wanted in ("", "nan"):
+            rewards.append(None)
+        elif len(found) > _LONGEST:
+            rewards.append(0.0)
+        else:
+            said = fold(found)
+            rewards.append(float(wanted in (said, fold(LEAD_IN.sub("", said, count=1)))))
     warn_of_unusable("exact_match_reward", column, golds, rewards)
     return rewards
 
 
 def fold(text: str) -> str:
     """`text` in Unicode NFKC, without case, with single spaces, without final punctuation, quotes or emphasis."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = " ".join(TEXT.sub(r"\1", unicodedata.normalize("NFKC", text).casefold()).split())
     before = None
     while folded != before:
         before = folded
-        folded = folded.rstrip(".,;:!?。 ").strip('*_`"“”‘’ ')
-        if folded.startswith("'") and folded.endswith("'"):
-            folded = folded[1:-1]
+        folded = folded.rstrip(_STOPS)
+        if len(folded) > 1 and _PAIRS.get(folded[0]) == folded[-1]:
+            folded = folded[1:-1].strip()
     return folded

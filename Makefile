@@ -26,6 +26,9 @@ starter: $(INSTALLED)  ## rebuild the bundled starter model from nothing (CPU, u
 bench-overhead: $(INSTALLED)  ## step time of the recipe against a bare GRPOTrainer, side by side
 	$(RUN) benchmarks/step_overhead.py $(ARGS)
 
+bench-rewards: $(INSTALLED)  ## speed of the rewards against TRL's, side by side; needs GSM8K: ARGS="--dataset_name ..."
+	$(RUN) -m benchmarks.rewards $(ARGS)
+
 setup: $(INSTALLED)  ## only create .venv and install
 
 clean:  ## delete .venv and caches; runs/ stays
@@ -39,4 +42,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help test starter bench-overhead setup clean
+.PHONY: help test starter bench-overhead bench-rewards setup clean

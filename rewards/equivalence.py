@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from rewards import symbolic
 from rewards.answers import extract_answer
-from rewards.latex import TEXT, balanced, closing, normal_form, relations, split
+from rewards.latex import TEXT, balanced, closing, depth, normal_form, relations, split
 from rewards.numerals import clean, plain_unit, read_number, same_number
 from rewards.polynomial import same_polynomial
 
 # Longer answers are refused, before anything slow looks at them.
 _LONGEST, _MOST_ITEMS, _DEEPEST = 1000, 30, 6
-_LONGEST_SYMBOLIC, _MOST_NESTED, _MOST_DIGITS = 400, 24, 40
+_LONGEST_SYMBOLIC, _DEEPEST_BRACKETS, _MOST_DIGITS = 400, 12, 40
 # What data sets write where there is no gold answer.
 _MISSING = {"", "nan", "none", "null", "n/a", "na", "unknown", "inf", "-inf"}
 _MOST_WORDS = 12
@@ -27,7 +27,8 @@ _TRAILING_WORDS = re.compile(r"(?<=[\d)}])\s+([A-Za-z]{3}[A-Za-z /]{0,40})()$")
 _FUNCTION = re.compile(r"arc(?:sin|cos|tan)|sinh|cosh|tanh|sqrt|frac|infty|cdot")
 _WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{4,}|[^\W\d_a-zA-Zα-ωΑ-Ω]{2,}")
 _NO_EXPRESSION = re.compile(r"\d_\{?\d|\d[ '_\n]\d|\.\.\.|\\[lcd]?dots|[:?@#]|[-+]{3}|!!|[-+*/^]$|\\(?:cdot|text)\s?$")
-_TOWER = re.compile(r"\^(?:\{[^{}]*\^|[\d(]+\)?\^)|\d{5,}!|\^\{?-?\d{5,}|\\binom\{\d{5,}|\)!|\d{4,}!")
+# Numbers that would fill the memory: 9^{9^{9^{9}}}, 2^{99999}, 99999!
+_TOWER = re.compile(r"\^\{?\d+\}?\^\{?\d+\}?\^|\^\{?-?\d{5,}|\d{5,}!|\\binom\{\d{5,}")
 
 Compare = Callable[[str, str, bool], bool | None]
 
@@ -143,8 +144,8 @@ def judge(candidate: str | None, gold: str, compare: Compare) -> bool | None:
     return _same(candidate, gold, compare, _DEEPEST)
 
 
-def _same(candidate: str, gold: str, compare: Compare, depth: int) -> bool | None:
-    if depth == 0:
+def _same(candidate: str, gold: str, compare: Compare, levels: int) -> bool | None:
+    if levels == 0:
         return False
     numbers = read_number(candidate), read_number(gold)
     if all(numbers):
@@ -170,8 +171,8 @@ def _same(candidate: str, gold: str, compare: Compare, depth: int) -> bool | Non
     )
     if against_relation or len(items.items) == len(golds.items) == 1:
         one, other = (text if listed.brackets else listed.items[0] for text, listed in ((one, items), (other, golds)))
-        return _same_relation(one, other, compare, depth)
-    return _same_list(items, golds, compare, depth)
+        return _same_relation(one, other, compare, levels)
+    return _same_list(items, golds, compare, levels)
 
 
 def _folded(text: str) -> str:
@@ -227,7 +228,7 @@ def _signed(items: list[str]) -> list[str]:
     return signed
 
 
-def _same_list(candidate: _List, gold: _List, compare: Compare, depth: int) -> bool | None:
+def _same_list(candidate: _List, gold: _List, compare: Compare, levels: int) -> bool | None:
     (kind, items), (gold_kind, golds) = candidate, gold
     if len(items) != len(golds) or len(items) > _MOST_ITEMS or "" in items:
         return False
@@ -235,13 +236,13 @@ def _same_list(candidate: _List, gold: _List, compare: Compare, depth: int) -> b
     if ordered and kind != gold_kind and {kind, gold_kind} != {"()", ""}:
         return False
     if ordered:
-        verdicts = [_same(item, gold, compare, depth - 1) for item, gold in zip(items, golds, strict=True)]
+        verdicts = [_same(item, gold, compare, levels - 1) for item, gold in zip(items, golds, strict=True)]
         return None if None in verdicts else all(verdicts)
     left = list(items)
     for gold in golds:
         found = None
         for item in left:
-            verdict = _same(item, gold, compare, depth - 1)
+            verdict = _same(item, gold, compare, levels - 1)
             if verdict is None:
                 return None
             if verdict:
@@ -253,7 +254,7 @@ def _same_list(candidate: _List, gold: _List, compare: Compare, depth: int) -> b
     return True
 
 
-def _same_relation(candidate: str, gold: str, compare: Compare, depth: int) -> bool | None:
+def _same_relation(candidate: str, gold: str, compare: Compare, levels: int) -> bool | None:
     """One value, chain, equation or inequality against another, both in normal form."""
     sides, signs = relations(candidate)
     gold_sides, gold_signs = relations(gold)
@@ -265,7 +266,7 @@ def _same_relation(candidate: str, gold: str, compare: Compare, depth: int) -> b
         gold_sides, gold_signs = [gold_sides[1]], []
     if not signs and not gold_signs:
         if (sides[0], gold_sides[0]) != (candidate, gold):
-            return _same(sides[0], gold_sides[0], compare, depth - 1)
+            return _same(sides[0], gold_sides[0], compare, levels - 1)
         return _expression(candidate, gold, compare)
     if set(gold_signs) - {"=", "\\approx"} or set(signs) - {"=", "\\approx"}:
         candidate, gold = _joined(sides, signs), _joined(gold_sides, gold_signs)  # 7 > x is x < 7
@@ -278,10 +279,10 @@ def _same_relation(candidate: str, gold: str, compare: Compare, depth: int) -> b
         return False
     for these, those in ((chain, chain_signs), (gold_chain, gold_chain_signs)):
         for left, sign, right in zip(these, those, these[1:], strict=False):
-            step = _is_rounding(left, right, compare) if sign == "\\approx" else _same(left, right, compare, depth - 1)
+            step = _is_rounding(left, right, compare) if sign == "\\approx" else _same(left, right, compare, levels - 1)
             if not step:
                 return False
-    return _same(chain[-1], gold_chain[-1], compare, depth - 1)
+    return _same(chain[-1], gold_chain[-1], compare, levels - 1)
 
 
 def _joined(sides: list[str], signs: list[str]) -> str:
@@ -320,7 +321,7 @@ def _expression(candidate: str, gold: str, compare: Compare, approximately: bool
 def _is_absurd(text: str) -> bool:
     return (
         len(text) > _LONGEST_SYMBOLIC
-        or text.count("{") + text.count("(") > _MOST_NESTED
+        or depth(text) > _DEEPEST_BRACKETS
         or bool(re.search(rf"\d{{{_MOST_DIGITS}}}", text))
         or bool(_TOWER.search(text))
     )

@@ -131,3 +131,12 @@ def balanced(text: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+def depth(text: str) -> int:
+    """How deep the brackets of `text` are nested."""
+    now = deepest = 0
+    for character in text:
+        now += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, now)
+    return deepest

@@ -215,13 +215,11 @@ class _OverlongPenaltyReward:
     def __call__(
         self, completions: list[Completion], completion_ids: list[list[int]] | None = None, **kwargs
     ) -> list[float]:
-        return [self._penalty(length) for length in _token_counts(self.__name__, completion_ids, completions)]
-
-    def _penalty(self, length: int) -> float:
-        over = length - (self.max_len - self.buffer)
-        if over <= 0:
-            return 0.0
-        return -over / self.buffer if length <= self.max_len else -1.0
+        free = self.max_len - self.buffer
+        return [
+            0.0 if length <= free else (free - length) / self.buffer if length <= self.max_len else -1.0
+            for length in _token_counts(self.__name__, completion_ids, completions)
+        ]
 
 
 def get_overlong_penalty_reward(max_len: int, buffer: int) -> _OverlongPenaltyReward:

@@ -104,7 +104,7 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
     verdict = f"{len(failures)} of {len(rows)} {name} rows fail the gold self-test ({named}{more})"
     if 2 * len(failures) > len(rows):
         raise InputError(
-            f"{verdict}: a row needs a `question`, and an `answer` that is a number or ends in `#### number`."
+            f"{verdict}: a row needs a `question`, and an `answer` that is short or ends in `#### answer`."
         )
     print(f"warning: {verdict}; they are left out.")
     return rows.select([row for row in range(len(rows)) if row not in failures])

@@ -9,21 +9,21 @@ from rewards.correctness import gold_values, warn_of_unusable
 from rewards.equivalence import gold_answer
 from rewards.latex import TEXT
 
-_LONGEST = 20_000
-_STOPS = ".,;:!?。，！？ "
+_LONGEST = 10_000  # characters; normal forms take quadratic time on a heap of accents
+_STOPS = ".,;:!?。 "
 # Only in pairs: A* is another grade than A, and 5" is no 5.
 _PAIRS = {"*": "*", "_": "_", "`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "$": "$"}
 # "The answer is the Eiffel Tower": `extract_answer` takes words for an answer only where nothing speaks against it.
-LEAD_IN = re.compile(r"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct )?answer(?: is\b:?|:) ?")
+_LEAD_IN = re.compile(r"\A(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct )?answer(?: is\b:?|:) ?")
 
 
 def exact_match_reward(completions: list[Completion], answer=None, solution=None, **kwargs) -> list[float | None]:
-    """1.0 where the final answer and the gold are the same text, 0.0 where they are not.
+    r"""1.0 where the final answer and the gold are the same text, 0.0 where they are not.
 
     r = 1[ fold(answer) = fold(gold) ], where fold applies Unicode NFKC and case folding, makes any white space one
-    space, and drops final punctuation, quotes and emphasis around the whole. The exact match of SQuAD (Rajpurkar et
+    space, and drops final punctuation, quotes, emphasis and dollar signs around the whole, and LaTeX's `\text{}`. The exact match of SQuAD (Rajpurkar et
     al., 2016, arXiv 1606.05250), without its dropping of articles. The final answer is what `extract_answer` finds,
-    else all that follows the thinking.
+    else all that follows the thinking; "The answer is" in front of it is read past.
 
     Range: 0 or 1, None for an unusable gold
 
@@ -46,9 +46,7 @@ def exact_match_reward(completions: list[Completion], answer=None, solution=None
     column, golds = gold_values("exact_match_reward", completions, columns)
     rewards = []
     for completion, gold in zip(completions, golds, strict=True):
-        if isinstance(gold, float) and gold.is_integer():
-            gold = int(gold)  # a table with gaps makes 42 a 42.0
-        wanted = fold(gold_answer(gold))
+        wanted = fold(gold_text(gold))
         text = completion_text(completion)
         found = extract_answer(text) or after_thinking(text) or ""
         if wanted in ("", "nan"):
@@ -57,9 +55,14 @@ def exact_match_reward(completions: list[Completion], answer=None, solution=None
             rewards.append(0.0)
         else:
             said = fold(found)
-            rewards.append(float(wanted in (said, fold(LEAD_IN.sub("", said, count=1)))))
+            rewards.append(float(wanted in (said, fold(_LEAD_IN.sub("", said)))))
     warn_of_unusable("exact_match_reward", column, golds, rewards)
     return rewards
+
+
+def gold_text(gold) -> str:
+    """The gold as text; a table with gaps has made 42 a 42.0."""
+    return gold_answer(int(gold) if isinstance(gold, float) and gold.is_integer() else gold)
 
 
 def fold(text: str) -> str:

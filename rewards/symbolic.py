@@ -9,19 +9,22 @@ import atexit
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 WORKERS = 8  # forked, so they share their memory; more than cores, so that the hostile do not hold up the honest
 _GRACE = 0.3  # seconds after its deadline that a worker's end may take to be heard of
 _START = 60.0  # seconds that the first worker may take to start, on a busy machine
 _ATTEMPTS = 3
+# What a user may have set to look into Python would make the workers talk, or stop at a warning.
+_NOT_INHERITED = ("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONVERBOSE", "PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME")
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # held while the pool is started or replaced, and during a fork
 _pool = None
 
 
@@ -29,114 +32,189 @@ class _Pool:
     """The workers' parent process, and a socket to each worker."""
 
     def __init__(self):
-        self.owner, self.errors = os.getpid(), ""
+        self.has_answered, self.errors = False, ""
+        self.closing, self.is_closed = threading.Lock(), False
         self.idle = queue.LifoQueue()
-        pairs = [socket.socketpair() for _ in range(WORKERS)]
-        theirs = [their.fileno() for _, their in pairs]
-        program = f"import sys; sys.path[:] = {sys.path!r}; from rewards.worker import main; main({theirs!r})"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            pass_fds=theirs,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in the terminal is for the training, which then ends the workers itself
-            env={**os.environ, "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": ""},
-        )
-        self.channels = [_Channel(mine) for mine, _ in pairs]
-        for _, their in pairs:
-            their.close()
+        # Where the caller has closed 0, 1 or 2, no socket may take that number.
+        reserved = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
+        try:
+            pairs = [socket.socketpair() for _ in range(WORKERS)]
+            self.channels = [_Channel(mine) for mine, _ in pairs]
+            self.process = _start([their for _, their in pairs])
+        finally:
+            for descriptor in reserved:
+                os.close(descriptor)
         for channel in reversed(self.channels):
             self.idle.put(channel)
 
-    def ask(self, candidate: str, gold: str, timeout: float) -> bool | str | None:
-        """One verdict, or "died" for a worker that something else than its deadline ended."""
+    def ask(self, candidate: str, gold: str, timeout: float) -> bool | None:
+        """One verdict; a `ConnectionError` where something has ended the workers."""
         channel = self.idle.get()
         try:
-            return channel.ask(candidate, gold, timeout)
-        except OSError:
+            verdict = channel.ask(candidate, gold, timeout)
+            self.has_answered = True
+            return verdict
+        except BaseException:  # also Ctrl-C: the worker is still at it
             self.close()
-            if not channel.answered:
-                reason = (self.errors or "no reason given").strip().splitlines()[-1]
-                raise RuntimeError(f"The process that compares expressions could not start: {reason}") from None
-            return "died"
+            raise
         finally:
             self.idle.put(channel)
 
     def is_alive(self) -> bool:
-        return self.owner == os.getpid() and self.process.poll() is None
+        return not self.is_closed and self.process.poll() is None
 
     def close(self) -> None:
-        if self.owner != os.getpid():
-            return  # a fork of the process that owns the workers
-        for channel in self.channels:
-            channel.close()
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            pass
-        if self.process.returncode is None:
+        with self.closing:
+            if self.is_closed:
+                return
+            self.is_closed = True
+            for channel in self.channels:
+                channel.shut()
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except OSError:
+                pass  # they have ended
             self.process.wait()
-            with self.process.stderr as stream:
-                self.errors = stream.read(10_000).decode(errors="replace")
+            with self.process.stdin, self.process.stderr as stream:
+                self.errors = stream.read(10_000).decode(errors="replace").strip()
+
+    def forget(self) -> None:
+        """In a fork of the process that owns the workers: they must not take it for their owner."""
+        for channel in self.channels:
+            channel.connection.close()
+        self.process.stdin.close()
+        self.process.stderr.close()
+        self.process.returncode = 0  # not ours to wait for
+
+
+def _start(sockets: list[socket.socket]) -> subprocess.Popen:
+    descriptors = [end.fileno() for end in sockets]
+    paths = [path for path in sys.path if isinstance(path, str)]  # Python reads past a Path there
+    program = f"import sys; sys.path[:] = {paths!r}; from rewards.worker import main; main({descriptors!r})"
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", program],
+            bufsize=0,
+            pass_fds=descriptors,
+            stdin=subprocess.PIPE,  # nothing is written: it closes when this process ends, however it ends
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is for the training, which then ends the workers itself
+            env={name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+            | {"PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": ""},
+        )
+    finally:
+        for end in sockets:
+            end.close()
 
 
 class _Channel:
-    """The socket to one worker: a question and its answer are a line each."""
+    """The socket to one worker. Questions are numbered: a late answer is never taken for that of the next question."""
 
     def __init__(self, connection: socket.socket):
         self.connection = connection
+        self.arrivals = select.poll()
+        self.arrivals.register(connection, select.POLLIN)
         self.unread = b""
-        self.owed = 1  # lines the worker will still write that answer no question of now; the first says "ready"
-        self.answered = False
+        self.number = 0
 
-    def ask(self, candidate: str, gold: str, timeout: float) -> bool | str | None:
-        self.connection.settimeout(_START)
-        while self.owed:
-            self._line()
-            self.owed -= 1
-        question = {"candidate": candidate, "gold": gold, "timeout": timeout}
-        self.connection.settimeout(timeout + _GRACE)
-        self.connection.sendall(json.dumps(question).encode() + b"\n")
-        try:
-            reply = self._line()
-        except TimeoutError:  # its alarm has ended it, and the machine is too busy to say so in time
-            self.owed += 1
-            return False
-        return {"late": False, "died": "died"}[reply] if reply in ("late", "died") else json.loads(reply)
+    def __del__(self):
+        self.connection.close()  # not before the last thread has let go of it: its number may be given away again
 
-    def _line(self) -> str:
+    def ask(self, candidate: str, gold: str, timeout: float) -> bool | None:
+        deadline = None
+        for _ in range(_ATTEMPTS):
+            self.number += 1
+            question = {"number": self.number, "candidate": candidate, "gold": gold, "timeout": timeout}
+            self._send(json.dumps(question).encode())
+            # Before it takes the question, the worker may write what belongs to one that was given up.
+            line = self._line(_START)
+            while line not in (f"taken {self.number}", "died", None):
+                line = self._line(_START)
+            if line is None:
+                raise ConnectionError("the workers do not answer")
+            if line == "died":  # while it was idle, most likely; its successor answers
+                continue
+            deadline = deadline or time.monotonic() + timeout
+            line = self._line(timeout + _GRACE)
+            if line in ("late", None):
+                return False
+            if line != "died":
+                return json.loads(line)
+            timeout = deadline - time.monotonic()
+            if timeout <= 0:
+                break
+        return False  # it ends whatever worker looks at it
+
+    def _send(self, question: bytes) -> None:
+        # Without SIGPIPE, which ends a program that has set it to its default.
+        self.connection.sendall(len(question).to_bytes(4) + question, getattr(socket, "MSG_NOSIGNAL", 0))
+
+    def _line(self, seconds: float) -> str | None:
+        """The next line of the worker, `None` where there is none in time."""
+        until = time.monotonic() + seconds
         while b"\n" not in self.unread:
+            # Not by the socket's own timeout: a TimeoutError can only be the caller's then, from its own alarm.
+            if not self.arrivals.poll(1000 * max(0.0, until - time.monotonic())):
+                return None
             received = self.connection.recv(4096)
             if not received:
-                raise ConnectionError("the worker's parent has ended")
+                raise ConnectionError("the workers have ended")
             self.unread += received
-        self.answered = True
         line, _, self.unread = self.unread.partition(b"\n")
         return line.decode()
 
-    def close(self) -> None:
+    def shut(self) -> None:
         try:
             self.connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits on it
         except OSError:
             pass
-        self.connection.close()
 
 
 def check(pairs: list[tuple[str, str]], timeout: float) -> list[bool | None]:
     """Whether each (candidate, gold) is equal; `None` for a gold that cannot be read, `False` at the deadline."""
     if len(pairs) == 1:
         return [_check(pairs[0], timeout)]
-    with ThreadPoolExecutor(min(WORKERS, len(pairs))) as threads:
-        return list(threads.map(lambda pair: _check(pair, timeout), pairs))
+    verdicts, errors = [None] * len(pairs), []
+    rows = list(reversed(range(len(pairs))))
+
+    def work():
+        try:
+            while True:
+                try:
+                    row = rows.pop()
+                except IndexError:
+                    return
+                verdicts[row] = _check(pairs[row], timeout)
+        except Exception as error:
+            errors.append(error)
+
+    # Daemons, and no executor: the interpreter would wait for an executor's threads before it exits.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(WORKERS, len(pairs)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        rows.clear()  # after Ctrl-C nobody waits for the rest
+    if errors:
+        raise errors[0]
+    return verdicts
 
 
 def _check(pair: tuple[str, str], timeout: float) -> bool | None:
     for _ in range(_ATTEMPTS):
-        verdict = _running_pool().ask(*pair, timeout)
-        if verdict != "died":
-            return verdict
-    return False  # it ends whatever worker looks at it
+        pool = _running_pool()
+        try:
+            return pool.ask(*pair, timeout)
+        except ConnectionError:  # something has ended the workers: once more, with new ones
+            if not pool.has_answered and pool.errors:
+                break
+    if not pool.has_answered:
+        reason = pool.errors.splitlines()[-1] if pool.errors else "it is killed, or makes no progress"
+        raise RuntimeError(f"The process that compares expressions could not start: {reason}") from None
+    return False
 
 
 def _running_pool() -> _Pool:
@@ -145,7 +223,10 @@ def _running_pool() -> _Pool:
         if _pool is None or not _pool.is_alive():
             if _pool is not None:
                 _pool.close()
-            _pool = _Pool()
+            try:
+                _pool = _Pool()
+            except OSError as error:
+                raise RuntimeError(f"The process that compares expressions could not start: {error}") from error
         return _pool
 
 
@@ -160,9 +241,13 @@ def close() -> None:
 
 def _forget_in_fork() -> None:
     global _lock, _pool
-    _lock, _pool = threading.Lock(), None  # the workers belong to the process that forked
+    if _pool is not None:
+        _pool.forget()
+    _lock, _pool = threading.RLock(), None
 
 
 atexit.register(close)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_fork)
+    os.register_at_fork(
+        before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_forget_in_fork
+    )

@@ -12,8 +12,9 @@ import socket
 import sys
 from functools import lru_cache
 
-MEMORY = 4 * 2**30  # bytes of address space a worker may take
+MEMORY = 2**30  # bytes of address space a worker may take; it needs a tenth of that
 RECYCLE = 5000  # checks after which a worker is forked anew, so that no cache grows for ever
+_RECYCLED = 3  # the exit code that says so
 _WARM_UP = (
     r"\frac{x^{2}+3x-1}{2\sqrt{5}}",
     r"(3,\frac{\pi}{2})",
@@ -27,25 +28,37 @@ _SAME, _DIFFERENT = 30, 15  # digits that make two constants the same; that must
 
 
 def main(channels: list[int]) -> None:
-    """Fork a worker for each socket and replace each that dies, until every socket is closed at its other end."""
+    """Fork a worker for each socket, and one anew for each that dies."""
+    # Whatever the caller has set for itself: the alarm must ring, and the end of a worker must be heard of.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _end_with_caller(channels)
     forbid_evaluation()
     for expression in _WARM_UP:  # before the fork: the grammar's tables are filled once, for all workers
         compare(expression, expression)
         read(expression)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody reads it from now on
 
-    workers = {_fork(channel, "ready", channels): channel for channel in channels}
-    while workers:
-        try:
-            process, status = os.wait()
-        except ChildProcessError:
-            return
+    workers = {_fork(channel, None, channels): channel for channel in channels}
+    while True:
+        process, status = os.wait()
         channel = workers.pop(process)
         code = os.waitstatus_to_exitcode(status)
         if code != 0:  # 0: the other end is closed
-            notice = "late" if code == -signal.SIGALRM else None if code == 3 else "died"
+            notice = "late" if code == -signal.SIGALRM else None if code == _RECYCLED else "died"
             workers[_fork(channel, notice, channels)] = channel
-        else:
-            os.close(channel)
+
+
+def _end_with_caller(channels: list[int]) -> None:
+    """Kill this process, its workers and what they calculate as soon as the caller has ended, however it ended."""
+    if os.fork() == 0:
+        try:
+            for channel in channels:
+                os.close(channel)
+            os.read(0, 1)
+        finally:
+            os.killpg(0, signal.SIGKILL)
 
 
 def forbid_evaluation() -> None:
@@ -59,8 +72,12 @@ def forbid_evaluation() -> None:
             raise sympy.SympifyError(text)
         return sympy.Integer(text) if text.isdigit() else sympy.Float(text)
 
+    def refuse(*args, **kwargs):
+        raise sympy.SympifyError("nothing is evaluated here")
+
     number.__name__ = "parse_expr"
-    sympy_parser.parse_expr = number
+    sympy.parse_expr = sympy.parsing.parse_expr = sympy_parser.parse_expr = number
+    sympy_parser.eval_expr = refuse  # for who holds the true `parse_expr`
 
 
 def _fork(channel: int, notice: str | None, channels: list[int]) -> int:
@@ -71,48 +88,40 @@ def _fork(channel: int, notice: str | None, channels: list[int]) -> int:
     try:
         for other in channels:
             if other != channel:
-                _close(other)
-        serve(socket.socket(fileno=channel), notice)
-        code = 0
-    except _Recycle:
-        code = 3
+                os.close(other)
+        code = serve(socket.socket(fileno=channel), notice)
     finally:
         os._exit(code)
 
 
-def _close(descriptor: int) -> None:
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass
-
-
-class _Recycle(Exception):
-    pass
-
-
-def serve(channel: socket.socket, notice: str | None) -> None:
-    """Answer one question a line until the other end closes; the alarm ends the process at a question's deadline."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+def serve(channel: socket.socket, notice: str | None) -> int:
+    """Answer one question after the other, and return the exit code; the alarm ends the process at a deadline."""
     sys.setrecursionlimit(3000)
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ValueError, OSError):
         pass  # a stricter limit is in force
-    if notice:
-        channel.sendall(f"{notice}\n".encode())
-    for count, line in enumerate(channel.makefile("rb")):
-        question = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, question["timeout"])
-        try:
-            verdict = answer(question["candidate"], question["gold"])
-        except (Exception, RecursionError, MemoryError):
-            verdict = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        channel.sendall(json.dumps(verdict).encode() + b"\n")
-        if count + 1 >= RECYCLE:
-            raise _Recycle
+    try:
+        if notice:
+            channel.sendall(f"{notice}\n".encode())
+        for _ in range(RECYCLE):
+            # No more than this question is read: the next one is for the successor, if this one ends the process.
+            length = int.from_bytes(channel.recv(4, socket.MSG_WAITALL))
+            if not length:
+                return 0
+            question = json.loads(channel.recv(length, socket.MSG_WAITALL))
+            channel.sendall(f"taken {question['number']}\n".encode())
+            signal.setitimer(signal.ITIMER_REAL, question["timeout"])
+            try:
+                verdict = answer(question["candidate"], question["gold"])
+            except (Exception, RecursionError, MemoryError):
+                verdict = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            channel.sendall(json.dumps(verdict).encode() + b"\n")
+    except OSError:
+        return 0  # the other end is closed
+    return _RECYCLED
 
 
 def answer(candidate: str, gold: str) -> bool | None:

@@ -135,21 +135,21 @@ def test_a_file_of_another_kind(refused, tmp_path):
 
 
 def test_too_many_unusable_golds(refused, write_jsonl, problems):
-    rows = problems(4) + [{"question": f"Why {i}?", "answer": "because"} for i in range(8)]
+    rows = problems(4) + [{"question": f"Why {i}?", "answer": "unknown"} for i in range(8)]
     write_jsonl(problems(2), "data/test.jsonl")
     sentence = refused("--dataset_name", write_jsonl(rows, "data/train.jsonl").parent)
     assert "8 of 12 train rows fail the gold self-test" in sentence
-    assert "'Why 0?': its gold answer 'because' is unusable" in sentence and "and 3 more" in sentence
+    assert "'Why 0?': its gold answer 'unknown' is unusable" in sentence and "and 3 more" in sentence
 
 
 def test_a_few_unusable_golds_are_counted_listed_and_skipped(capsys, write_jsonl, problems):
-    rows = [*problems(10), {"question": "Why?", "answer": "because"}, {"question": "", "answer": "1"}]
+    rows = [*problems(10), {"question": "Why?", "answer": "unknown"}, {"question": "", "answer": "1"}]
     write_jsonl(rows, "data/train.jsonl")
     folder = write_jsonl(problems(5), "data/test.jsonl").parent
     grpo.main(["--dataset_name", str(folder), "--dry_run"])
     output = capsys.readouterr().out
     assert "warning: 2 of 12 train rows fail" in output
-    assert "'Why?': its gold answer 'because' is unusable; '': it has no question" in output
+    assert "'Why?': its gold answer 'unknown' is unusable; '': it has no question" in output
     assert "10 train and 5 held-out rows pass" in output
 
 

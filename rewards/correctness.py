@@ -1,6 +1,7 @@
 """Is the final answer right? The one reward that everything else serves."""
 
 import logging
+import re
 
 from rewards.answers import extract_answer
 from rewards.completions import Completion, check_column, completion_text
@@ -76,8 +77,13 @@ class _CorrectnessReward:
     def __init__(self, gold_column, lenient, timeout, tags):
         if gold_column is not None and not (isinstance(gold_column, str) and gold_column):
             raise ValueError(f"gold_column must be the name of a column, not {gold_column!r}.")
-        if not isinstance(tags, tuple | list) or len(tags) != 2:
-            raise ValueError(f"tags must be two names, of the thought's and the answer's tags, not {tags!r}.")
+        names = tags if isinstance(tags, tuple | list) else ()
+        are_names = all(name is None or (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)) for name in names)
+        if len(names) != 2 or not are_names or (names[0] == names[1] is not None):
+            raise ValueError(
+                "tags must be the names of the thought's and the answer's tags, of letters, digits, _ and -, or None: "
+                f"for example ('think', 'answer'), not {tags!r}."
+            )
         check_timeout(timeout)
         self.gold_column, self.lenient, self.timeout, self.tags = gold_column, bool(lenient), timeout, tuple(tags)
 
@@ -113,14 +119,21 @@ def warn_of_unusable(reward: str, column: str, golds: list, rewards: list[float 
     unusable = [row for row, value in enumerate(rewards) if value is None]
     if unusable:
         logger.warning(
-            "%s cannot judge %d of %d rows: `%s` of row %d, %.80r, is no usable gold answer.",
+            "%s cannot judge %d of %d rows: `%s` of row %d, %s, is no usable gold answer.",
             reward,
             len(unusable),
             len(rewards),
             column,
             unusable[0],
-            golds[unusable[0]],
+            _shown(golds[unusable[0]]),
         )
+
+
+def _shown(gold) -> str:
+    try:
+        return f"{gold!r:.80}"
+    except ValueError:  # an int of more than 4,300 digits
+        return "an int of too many digits"
 
 
 correctness_reward = get_correctness_reward()

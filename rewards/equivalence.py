@@ -1,5 +1,6 @@
 r"""Are two answers the same? Exact numbers first, then one spelling, then lists and chains, then a computer algebra."""
 
+import numbers
 import re
 import unicodedata
 from collections.abc import Callable
@@ -90,17 +91,18 @@ def check_timeout(timeout: float) -> None:
         raise ValueError(f"timeout must be a number of seconds above 0 and at most 3600, not {timeout!r}.")
 
 
-def gold_answer(gold: str | int | float | None) -> str:
-    """The bare gold answer: the marked part of a worked solution, else the whole as text; empty for none."""
-    if gold is None or isinstance(gold, bool):
-        return "" if gold is None else str(gold)
-    try:
-        text = gold if isinstance(gold, str) else str(gold)
-    except Exception:  # an int beyond Python's limit of 4,300 digits, a hostile object
-        return ""
-    if text.isdigit():
-        return text
-    return _marked_gold(text) if len(text) <= 10_000 else extract_answer(text) or ""
+def gold_answer(gold) -> str:
+    """The bare gold answer: the marked part of a worked solution, else the whole as text; empty for what is none."""
+    if not isinstance(gold, str):
+        if isinstance(gold, bool) or not isinstance(gold, numbers.Number):
+            return ""
+        try:
+            gold = str(gold)
+        except ValueError:  # an int beyond Python's limit of 4,300 digits
+            return ""
+    if gold.isdigit():
+        return gold
+    return _marked_gold(gold) if len(gold) <= 10_000 else extract_answer(gold) or ""
 
 
 @lru_cache(maxsize=2048)
@@ -147,9 +149,9 @@ def judge(candidate: str | None, gold: str, compare: Compare) -> bool | None:
 def _same(candidate: str, gold: str, compare: Compare, levels: int) -> bool | None:
     if levels == 0:
         return False
-    numbers = read_number(candidate), read_number(gold)
-    if all(numbers):
-        return same_number(*numbers)
+    values = read_number(candidate), read_number(gold)
+    if all(values):
+        return same_number(*values)
     if _folded(candidate) == _folded(gold) != "":
         return True
     if _is_words(gold) or _is_words(candidate):
@@ -159,9 +161,9 @@ def _same(candidate: str, gold: str, compare: Compare, levels: int) -> bool | No
     if one == other or (":" in one and one.casefold() == other.casefold()):  # 6:00 PM
         return one != ""
     if "," not in one + other:  # without its space "32, 349" would be one number
-        numbers = numbers[0] or read_number(one), numbers[1] or read_number(other)
-        if all(numbers):
-            return same_number(*numbers)
+        values = values[0] or read_number(one), values[1] or read_number(other)
+        if all(values):
+            return same_number(*values)
     if _is_decimal_comma(one, other) or _is_decimal_comma(other, one):
         return one.replace(",", ".") == other.replace(",", ".")
     items, golds = _listed(one), _listed(other)

@@ -21,9 +21,10 @@ def exact_match_reward(completions: list[Completion], answer=None, solution=None
     r"""1.0 where the final answer and the gold are the same text, 0.0 where they are not.
 
     r = 1[ fold(answer) = fold(gold) ], where fold applies Unicode NFKC and case folding, makes any white space one
-    space, and drops final punctuation, quotes, emphasis and dollar signs around the whole, and LaTeX's `\text{}`. The exact match of SQuAD (Rajpurkar et
-    al., 2016, arXiv 1606.05250), without its dropping of articles. The final answer is what `extract_answer` finds,
-    else all that follows the thinking; "The answer is" in front of it is read past.
+    space, and drops final punctuation, and quotes, emphasis, dollar signs or LaTeX's `\text{}` around the whole. The
+    exact match of SQuAD (Rajpurkar et al., 2016, arXiv 1606.05250), without its dropping of articles. The final
+    answer is what `extract_answer` finds, else all that follows the thinking; "The answer is" in front of it is read
+    past.
 
     Range: 0 or 1, None for an unusable gold
 

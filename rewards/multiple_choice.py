@@ -24,7 +24,7 @@ _LEAD_IN = re.compile(
     r"|(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice)(?: is\b:?|:) ?)"
 )
 _DENIED = re.compile(r"(?:is|was|can|could|may|might|seems|isn't|not|no|wrong|false|incorrect)\b")
-_LONGEST = 1000
+_LONGEST = 2000  # characters of an answer; a longer one names no option
 
 
 def multiple_choice_reward(
@@ -33,8 +33,9 @@ def multiple_choice_reward(
     """1.0 where the final answer names the right option and no other, 0.0 where it does not.
 
     r = 1[ options named by the answer = {gold} ]. An option is named by its letter ("B", "(b)", "Option B", "B. Paris")
-    or, with a column `options`, by its text. Two options named, or a letter beside the text of another option, is a
-    hedge and gets 0. Without that column the options are A to E. The measure of MMLU (Hendrycks et al., 2021, arXiv 2009.03300), read from a free answer.
+    or, with a column `options`, by its text; without that column the options are A to E. Two options named, or a
+    letter beside the text of another option, is a hedge and gets 0. The measure of MMLU (Hendrycks et al., 2021,
+    arXiv 2009.03300), read from a free answer.
 
     Range: 0 or 1, None for an unusable gold
 
@@ -94,10 +95,12 @@ def _bare(text: str, by_letter: dict[str, str]) -> str:
 
 def _named(answer: str, by_letter: dict[str, str]) -> set[str]:
     """The labels of the options that `answer` names, by label or by text."""
+    if len(answer) > _LONGEST:
+        return set()
     options = _only_options(answer, by_letter)
     if options is not None:
         return options
-    answer = TEXT.sub(r"\1", unicodedata.normalize("NFKC", answer[:_LONGEST])).replace("$", "").strip("*_` \n")
+    answer = TEXT.sub(r"\1", unicodedata.normalize("NFKC", answer)).replace("$", "").strip("*_` \n")
     first = _LETTER.match(answer)
     letters = {first[1]} if first else set()
     letters |= {next(filter(None, groups)).upper() for groups in _NAMED.findall(answer)}
@@ -108,7 +111,7 @@ def _named(answer: str, by_letter: dict[str, str]) -> set[str]:
 
 def _only_options(answer: str, by_letter: dict[str, str]) -> set[str] | None:
     """The labels of the options in an answer of nothing but options; `None` where it says anything else."""
-    answer = fold(answer[:_LONGEST])
+    answer = fold(answer)
     answer = answer[found.end() :] if (found := _LEAD_IN.match(answer)) else answer
     names = [(name, label) for label, text in by_letter.items() for name in {label.casefold(), text} - {""}]
     named, place = set(), 0

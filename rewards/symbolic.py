@@ -76,7 +76,8 @@ class _Pool:
                 pass  # they have ended
             self.process.wait()
             with self.process.stdin, self.process.stderr as stream:
-                self.errors = stream.read(10_000).decode(errors="replace").strip()
+                if self.process.returncode > 0:  # not killed: it says why
+                    self.errors = stream.read(10_000).decode(errors="replace").strip()
 
     def forget(self) -> None:
         """In a fork of the process that owns the workers: they must not take it for their owner."""

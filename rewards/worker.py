@@ -43,6 +43,9 @@ def main(channels: list[int]) -> None:
     workers = {_fork(channel, None, channels): channel for channel in channels}
     while True:
         process, status = os.wait()
+        if process not in workers:
+            _end_with_caller(channels)
+            continue
         channel = workers.pop(process)
         code = os.waitstatus_to_exitcode(status)
         if code != 0:  # 0: the other end is closed

@@ -94,7 +94,7 @@ def check_timeout(timeout: float) -> None:
 def gold_answer(gold) -> str:
     """The bare gold answer: the marked part of a worked solution, else the whole as text; empty for what is none."""
     if not isinstance(gold, str):
-        if isinstance(gold, bool) or not isinstance(gold, numbers.Number):
+        if not isinstance(gold, numbers.Number):
             return ""
         try:
             gold = str(gold)

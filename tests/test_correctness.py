@@ -90,7 +90,7 @@ def test_an_unknown_option_is_a_type_error_at_construction(option):
         *(({"timeout": value}, "timeout must be a number of seconds above 0") for value in (0, -1, True, "1", None)),
         *(({"timeout": value}, "timeout must be") for value in (float("nan"), float("inf"), 1e9, [1])),
         *(({"gold_column": value}, "gold_column must be the name of a column") for value in ("", 3, ["answer"], True)),
-        *(({"tags": value}, "tags must be two names") for value in ("ab", (), ("think",), ("a", "b", "c"), None, 3)),
+        *(({"tags": value}, "tags must be the names") for value in ("ab", (), ("think",), ("a", "b", "c"), None, 3)),
     ],
 )
 def test_an_impossible_value_is_refused_at_construction(options, message):
@@ -245,3 +245,19 @@ def test_latex_golds_are_read_with_and_without_their_dress(gold, right, wrong):
             completions += [f"Thus \\boxed{{{answer}}}." for answer in answers]
             rewards = correctness_reward(completions=completions, answer=[dressed] * len(completions))
             assert rewards == [expected] * len(completions), (dressed, answers)
+
+
+@pytest.mark.parametrize("gold", [{"a": 1}, b"1", ["1"], object()], ids=["a dict", "bytes", "a list", "an object"])
+def test_a_gold_of_another_type_judges_nothing(gold):
+    assert correctness_reward(completions=["<answer>1</answer>"], answer=[gold]) == [None]
+
+
+def test_the_warning_can_name_an_int_that_python_will_not_print(caplog):
+    assert correctness_reward(completions=["1"], answer=[10**5000]) == [None]
+    assert "too many digits" in caplog.text
+
+
+@pytest.mark.parametrize("tags", [(1, 2), ("", "x"), ("<think>", "<answer>"), ("a", "a"), ("a",), "ab"])
+def test_impossible_tags_are_refused_at_construction(tags):
+    with pytest.raises(ValueError, match="tags must be"):
+        get_correctness_reward(tags=tags)

@@ -78,10 +78,10 @@ class _CorrectnessReward:
         if gold_column is not None and not (isinstance(gold_column, str) and gold_column):
             raise ValueError(f"gold_column must be the name of a column, not {gold_column!r}.")
         names = tags if isinstance(tags, tuple | list) else ()
-        are_names = all(name is None or (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)) for name in names)
+        are_names = all(name is None or (isinstance(name, str) and re.fullmatch(r"[^\s<>/]+", name)) for name in names)
         if len(names) != 2 or not are_names or (names[0] == names[1] is not None):
             raise ValueError(
-                "tags must be the names of the thought's and the answer's tags, of letters, digits, _ and -, or None: "
+                "tags must be the names of the thought's and the answer's tags, without < and >, or None: "
                 f"for example ('think', 'answer'), not {tags!r}."
             )
         check_timeout(timeout)

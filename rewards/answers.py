@@ -61,7 +61,7 @@ _NUMBER = re.compile(
     r"(?:[eE][+-]?\d{1,3}(?!\d))?(?:\s?\\?%)?"
 )
 # Bounds, so that no text takes long: characters from the end, markers tried, characters looked at first.
-_TAIL, _MARKERS, _WINDOW, _LONGEST_BARE = 20_000, 16, 400, 200
+_TAIL, _LENIENT_TAIL, _MARKERS, _WINDOW, _LONGEST_BARE = 20_000, 2_000, 16, 400, 200
 
 
 def extract_answer(
@@ -77,8 +77,8 @@ def extract_answer(
 
     Args:
         text (`str`): a completion or a worked solution; any string, it is never evaluated.
-        lenient (`bool`): without a marker, take the last number or the last expression in math delimiters. For
-            evaluation: in training it pays for any number.
+        lenient (`bool`): without a marker, take the last number or the last expression in math delimiters, of the
+            last 2,000 characters. For evaluation: in training it pays for any number.
         tags (`tuple`): the names of the tags around the thought and around the answer; `None` for no such tag.
 
     Returns:
@@ -107,7 +107,7 @@ def extract_answer(
         return found or None
     if len(visible) <= _LONGEST_BARE and _is_bare_answer(visible):
         return visible.strip()
-    return _last_expression(visible[-_TAIL:]) if lenient else None
+    return _last_expression(visible[-_LENIENT_TAIL:]) if lenient else None
 
 
 class _Marker(NamedTuple):

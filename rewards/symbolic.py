@@ -124,17 +124,18 @@ class _Channel:
 
     def ask(self, candidate: str, gold: str, timeout: float) -> bool | None:
         deadline = None
+        while self._line(0) is not None:
+            pass  # of a question that was given up, or of a worker that died idle
         for _ in range(_ATTEMPTS):
             self.number += 1
             question = {"number": self.number, "candidate": candidate, "gold": gold, "timeout": timeout}
             self._send(json.dumps(question).encode())
-            # Before it takes the question, the worker may write what belongs to one that was given up.
             line = self._line(_START)
             while line not in (f"taken {self.number}", "died", None):
                 line = self._line(_START)
             if line is None:
                 raise ConnectionError("the workers do not answer")
-            if line == "died":  # while it was idle, most likely; its successor answers
+            if line == "died":  # before it took the question, or with it
                 continue
             deadline = deadline or time.monotonic() + timeout
             line = self._line(timeout + _GRACE)
@@ -174,42 +175,46 @@ class _Channel:
 
 def check(pairs: list[tuple[str, str]], timeout: float) -> list[bool | None]:
     """Whether each (candidate, gold) is equal; `None` for a gold that cannot be read, `False` at the deadline."""
-    if len(pairs) == 1:
-        return [_check(pairs[0], timeout)]
-    verdicts, errors = [None] * len(pairs), []
+    verdicts, errors, given_up = [None] * len(pairs), [], threading.Event()
     rows = list(reversed(range(len(pairs))))
 
     def work():
-        try:
-            while True:
-                try:
-                    row = rows.pop()
-                except IndexError:
-                    return
-                verdicts[row] = _check(pairs[row], timeout)
-        except Exception as error:
-            errors.append(error)
+        while not given_up.is_set():
+            try:
+                row = rows.pop()
+            except IndexError:
+                return
+            try:
+                verdicts[row] = _check(pairs[row], timeout, given_up)
+            except Exception as error:
+                errors.append(error)
+                given_up.set()
 
     # Daemons, and no executor: the interpreter would wait for an executor's threads before it exits.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(WORKERS, len(pairs)))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(WORKERS, len(pairs)) - 1)]
     try:
         for thread in threads:
             thread.start()
+        work()
         for thread in threads:
             thread.join()
-    finally:
-        rows.clear()  # after Ctrl-C nobody waits for the rest
+    except BaseException:  # Ctrl-C: nobody waits for the rest, and no worker shall be busy with it
+        given_up.set()
+        close()
+        raise
     if errors:
         raise errors[0]
     return verdicts
 
 
-def _check(pair: tuple[str, str], timeout: float) -> bool | None:
+def _check(pair: tuple[str, str], timeout: float, given_up: threading.Event) -> bool | None:
     for _ in range(_ATTEMPTS):
         pool = _running_pool()
         try:
             return pool.ask(*pair, timeout)
         except ConnectionError:  # something has ended the workers: once more, with new ones
+            if given_up.is_set():
+                return False
             if not pool.has_answered and pool.errors:
                 break
     if not pool.has_answered:

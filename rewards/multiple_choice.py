@@ -80,9 +80,9 @@ def _by_letter(texts: list | dict | None) -> dict[str, str]:
     if isinstance(texts, dict) and isinstance(texts.get("label"), list) and isinstance(texts.get("text"), list):
         texts = dict(zip(texts["label"], texts["text"], strict=False))  # as in ARC
     if isinstance(texts, dict):
-        return {str(label).strip().upper(): fold(str(text)) for label, text in texts.items()}
+        return {str(label).strip().upper(): fold(str(text)[:_LONGEST]) for label, text in texts.items()}
     if isinstance(texts, list | tuple):
-        return {letter: fold(str(text)) for letter, text in zip(_LETTERS, texts, strict=False)}
+        return {letter: fold(str(text)[:_LONGEST]) for letter, text in zip(_LETTERS, texts, strict=False)}
     return dict.fromkeys(_LETTERS[:_PLAIN_LETTERS], "")
 
 

@@ -3,14 +3,15 @@
 Completion = str | list[dict]
 
 
-def completion_text(completion: Completion, think: str = "think") -> str:
-    """The text that is judged: the string itself, or the last assistant message.
+def completion_text(completion: Completion, think: str | None = "think") -> str:
+    """The text that is judged: the string itself, or the last assistant message that says something.
 
     Args:
         completion (`str` or `list[dict]`): what the model wrote. A message's `content` may be `None`, a string
             or a list of typed blocks (`[{"type": "text", "text": ...}]`). Where the chat template's parser has put
-            the thought aside (`reasoning_content`, `thinking` or `reasoning`), it is put back in front.
-        think (`str`): the name of the tags that such a thought is put back in.
+            the thought aside (`reasoning_content`, `thinking`, `reasoning`, a block of that type), it is put back in
+            front.
+        think (`str` or `None`): the name of the tags that such a thought is put back in; `None` leaves it out.
 
     Returns:
         `str`: never `None`; a completion with no assistant text, or malformed, is the empty string.
@@ -19,18 +20,24 @@ def completion_text(completion: Completion, think: str = "think") -> str:
         return completion
     for message in reversed(completion if isinstance(completion, list) else []):
         if isinstance(message, dict) and message.get("role", "assistant") == "assistant":
-            content = _content_text(message.get("content"))
-            thoughts = (message.get(key) for key in ("reasoning_content", "thinking", "reasoning"))
-            thought = next((thought for thought in thoughts if isinstance(thought, str) and thought), None)
-            return content if thought is None else f"<{think}>{thought}</{think}>{content}"
+            content = message.get("content")
+            blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
+            text = _blocks_text(blocks, ("text",))
+            thought = _blocks_text([message], _THOUGHTS) or _blocks_text(blocks, _THOUGHTS)
+            if thought and think is not None:
+                return f"<{think}>{thought}</{think}>{text}"
+            if text or thought:
+                return text
     return ""
 
 
-def _content_text(content: str | list | None) -> str:
-    if isinstance(content, list):
-        blocks = [block for block in content if isinstance(block, dict) and block.get("type") == "text"]
-        return "".join(text for block in blocks if isinstance(text := block.get("text"), str))
-    return content if isinstance(content, str) else ""
+_THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+
+
+def _blocks_text(blocks: list, kinds: tuple[str, ...]) -> str:
+    """What the blocks say under their own kind, as in `{"type": "text", "text": ...}`."""
+    found = [block.get(kind) for block in blocks if isinstance(block, dict) for kind in kinds]
+    return "".join(text for text in found if isinstance(text, str))
 
 
 def after_thinking(text: str, tag: str | None = "think") -> str | None:
@@ -45,7 +52,8 @@ def after_thinking(text: str, tag: str | None = "think") -> str | None:
 
 def check_column(name: str, column: list, completions: list[Completion]) -> None:
     """Raise a `ValueError` that names the column unless it has one value for each completion."""
-    if isinstance(column, str):
-        raise ValueError(f"The column `{name}` is one string: give a list, one value for each completion.")
+    if isinstance(column, str) or not hasattr(column, "__len__"):
+        kind = "string" if isinstance(column, str) else type(column).__name__
+        raise ValueError(f"The column `{name}` is one {kind}: give a list, one value for each completion.")
     if len(column) != len(completions):
         raise ValueError(f"The column `{name}` has {len(column)} values for {len(completions)} completions.")

@@ -19,11 +19,16 @@ def get_correctness_reward(
 ):
     r"""`correctness_reward` with other settings.
 
+    r = 1[ extract_answer(completion) = gold ] (Guo et al., 2025, arXiv 2501.12948, section 2.2.2).
+
+    Range: 0 or 1, None for an unusable gold
+
     Args:
         gold_column (`str`, *optional*): the column of the gold answers; by default `answer`, else `solution`.
         lenient (`bool`): where there is no marker, judge the last number or expression. For evaluation: in training
-            it pays for any number.
-        timeout (`float`): seconds that comparing one pair of expressions may take; then the completion gets 0.0.
+            it pays for any number. The reward is then called `lenient_correctness_reward`.
+        timeout (`float`): seconds that comparing one pair of expressions may take; then the completion gets 0.0. The
+            start of the worker processes, about a second and once, is not counted.
         tags (`tuple`): the names of the tags around the thought and around the answer; `None` for no such tag.
 
     Returns:
@@ -72,8 +77,6 @@ class _CorrectnessReward:
     [1.0]
     """
 
-    __name__ = "correctness_reward"
-
     def __init__(self, gold_column, lenient, timeout, tags):
         if gold_column is not None and not (isinstance(gold_column, str) and gold_column):
             raise ValueError(f"gold_column must be the name of a column, not {gold_column!r}.")
@@ -84,17 +87,22 @@ class _CorrectnessReward:
                 "tags must be the names of the thought's and the answer's tags, without < and >, or None: "
                 f"for example ('think', 'answer'), not {tags!r}."
             )
+        if not isinstance(lenient, bool):
+            raise ValueError(f"lenient must be True or False, not {lenient!r}.")
         check_timeout(timeout)
-        self.gold_column, self.lenient, self.timeout, self.tags = gold_column, bool(lenient), timeout, tuple(tags)
+        self.gold_column, self.lenient, self.timeout, self.tags = gold_column, lenient, timeout, tuple(tags)
+        # Beside the strict one in a trainer, its metrics and its columns need names of their own.
+        self.prefix = "lenient_" if lenient else ""
+        self.__name__ = f"{self.prefix}correctness_reward"
 
     def __call__(self, completions: list[Completion], log_extra=None, **columns) -> list[float | None]:
         column, golds = gold_values(self.__name__, completions, columns, self.gold_column)
-        texts = [completion_text(completion, self.tags[0] or "think") for completion in completions]
+        texts = [completion_text(completion, self.tags[0]) for completion in completions]
         answers = [extract_answer(text, lenient=self.lenient, tags=self.tags) for text in texts]
         verdicts = are_equivalent(answers, golds, timeout=self.timeout)
         if log_extra is not None:
-            log_extra("extracted_answer", [found or "" for found in answers])
-            log_extra("gold_answer", [gold_answer(gold) for gold in golds])
+            log_extra(f"{self.prefix}extracted_answer", [found or "" for found in answers])
+            log_extra(f"{self.prefix}gold_answer", [gold_answer(gold) for gold in golds])
         rewards = [None if verdict is None else float(verdict) for verdict in verdicts]
         warn_of_unusable(self.__name__, column, golds, rewards)
         return rewards
@@ -106,12 +114,13 @@ class _CorrectnessReward:
 def gold_values(reward: str, completions: list, columns: dict, gold_column: str | None = None) -> tuple[str, list]:
     """The name and the values of the gold column among `columns`, as long as `completions`."""
     names = [gold_column] if gold_column else ["answer", "solution"]
-    name = next((name for name in names if columns.get(name) is not None), None)
-    if name is None:
+    given = [name for name in names if columns.get(name) is not None]
+    if not given:
         wanted = " or ".join(f"`{name}`" for name in names)
         raise ValueError(f"{reward} needs the gold answers: give the data set a column {wanted}.")
-    check_column(name, columns[name], completions)
-    return name, columns[name]
+    for name in given:
+        check_column(name, columns[name], completions)
+    return given[0], columns[given[0]]
 
 
 def warn_of_unusable(reward: str, column: str, golds: list, rewards: list[float | None]) -> None:

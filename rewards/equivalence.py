@@ -52,7 +52,8 @@ def is_equivalent(candidate: str | None, gold: str | int | float, *, timeout: fl
         candidate (`str` or `None`): the answer to judge, as `extract_answer` returns it; any string.
         gold (`str`, `int` or `float`): the right answer: bare, LaTeX with or without dollar signs, or a worked
             solution that ends in `#### 72` or `\boxed{72}`.
-        timeout (`float`): seconds that the algebra may take; then the answer is not the gold.
+        timeout (`float`): seconds that the algebra may take; then the answer is not the gold. The start of the worker
+            processes, about a second and once, is not counted.
 
     Returns:
         `bool` or `None`: `None` where `gold` is unusable (empty, `nan`, broken LaTeX, a paragraph of prose).
@@ -94,6 +95,8 @@ def check_timeout(timeout: float) -> None:
 def gold_answer(gold) -> str:
     """The bare gold answer: the marked part of a worked solution, else the whole as text; empty for what is none."""
     if not isinstance(gold, str):
+        if getattr(gold, "ndim", None) == 0 and hasattr(gold, "item"):
+            gold = gold.item()  # a tensor or an array of one number
         if not isinstance(gold, numbers.Number):
             return ""
         try:

@@ -6,6 +6,7 @@ would import the user's training script anew in each worker. So the workers are 
 """
 
 import atexit
+import contextlib
 import json
 import os
 import queue
@@ -18,6 +19,9 @@ import threading
 import time
 
 WORKERS = 8  # forked, so they share their memory; more than cores, so that the hostile do not hold up the honest
+# A deadline is by the clock. But on a busy machine a worker that has had less than this share of it may go on for so
+# many deadlines more, or the verdict would depend on what else is running.
+_SHARE, _PATIENCE = 0.2, 5
 _GRACE = 0.3  # seconds after its deadline that a worker's end may take to be heard of
 _START = 60.0  # seconds that the first worker may take to start, on a busy machine
 _ATTEMPTS = 3
@@ -109,6 +113,16 @@ def _start(sockets: list[socket.socket]) -> subprocess.Popen:
             end.close()
 
 
+def _seconds_used(process: int) -> float | None:
+    """The seconds of a core that a process has used, `None` where the system does not say."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class _Channel:
     """The socket to one worker. Questions are numbered: a late answer is never taken for that of the next question."""
 
@@ -123,30 +137,44 @@ class _Channel:
         self.connection.close()  # not before the last thread has let go of it: its number may be given away again
 
     def ask(self, candidate: str, gold: str, timeout: float) -> bool | None:
-        deadline = None
         while self._line(0) is not None:
             pass  # of a question that was given up, or of a worker that died idle
+        alarm = timeout * _PATIENCE if _seconds_used(os.getpid()) is not None else timeout
+        until = None
         for _ in range(_ATTEMPTS):
             self.number += 1
-            question = {"number": self.number, "candidate": candidate, "gold": gold, "timeout": timeout}
+            question = {"number": self.number, "candidate": candidate, "gold": gold, "alarm": alarm}
             self._send(json.dumps(question).encode())
             line = self._line(_START)
-            while line not in (f"taken {self.number}", "died", None):
+            while line not in ("died", None) and not line.startswith(f"taken {self.number} "):
                 line = self._line(_START)
             if line is None:
                 raise ConnectionError("the workers do not answer")
             if line == "died":  # before it took the question, or with it
                 continue
-            deadline = deadline or time.monotonic() + timeout
-            line = self._line(timeout + _GRACE)
+            until = until or time.monotonic() + timeout
+            line = self._verdict(int(line.split()[2]), until, timeout)
             if line in ("late", None):
                 return False
             if line != "died":
                 return json.loads(line)
-            timeout = deadline - time.monotonic()
-            if timeout <= 0:
+            if time.monotonic() >= until:
                 break
         return False  # it ends whatever worker looks at it
+
+    def _verdict(self, worker: int, until: float, timeout: float) -> str | None:
+        """The line that answers the question; at its deadline a worker that has had its share of a core is ended."""
+        before = _seconds_used(worker)
+        line = self._line(until - time.monotonic())
+        while line is None:
+            used = _seconds_used(worker)
+            if used is None or before is None or used - before >= _SHARE * timeout:
+                break
+            line = self._line(0.05)
+        if line is None and before is not None:
+            with contextlib.suppress(OSError):
+                os.kill(worker, signal.SIGALRM)
+        return line or self._line(_GRACE)
 
     def _send(self, question: bytes) -> None:
         # Without SIGPIPE, which ends a program that has set it to its default.

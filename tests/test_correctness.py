@@ -101,7 +101,8 @@ def test_an_impossible_value_is_refused_at_construction(options, message):
 def test_it_pickles_with_its_options_and_keeps_its_name():
     reward = get_correctness_reward(gold_column="target", lenient=True, timeout=2, tags=("reasoning", None))
     copy = pickle.loads(pickle.dumps(reward))
-    assert copy.__name__ == reward.__name__ == correctness_reward.__name__ == "correctness_reward"
+    assert copy.__name__ == reward.__name__ == "lenient_correctness_reward"  # apart from the strict one in a trainer
+    assert correctness_reward.__name__ == get_correctness_reward(timeout=2).__name__ == "correctness_reward"
     for judge in (reward, copy):
         assert judge(completions=["<reasoning>1</reasoning> I say 19"], target=["19"]) == [1.0]
 

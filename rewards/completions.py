@@ -22,8 +22,10 @@ def completion_text(completion: Completion, think: str | None = "think") -> str:
         if isinstance(message, dict) and message.get("role", "assistant") == "assistant":
             content = message.get("content")
             blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
-            text = _blocks_text(blocks, ("text",))
-            thought = _blocks_text([message], _THOUGHTS) or _blocks_text(blocks, _THOUGHTS)
+            text = _said(blocks, ("text",))
+            thoughts = (message.get(kind) for kind in _THOUGHTS)
+            thought = next((thought for thought in thoughts if isinstance(thought, str) and thought), None)
+            thought = thought or _said(blocks, _THOUGHTS)
             if thought and think is not None:
                 return f"<{think}>{thought}</{think}>{text}"
             if text or thought:
@@ -34,9 +36,9 @@ def completion_text(completion: Completion, think: str | None = "think") -> str:
 _THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 
 
-def _blocks_text(blocks: list, kinds: tuple[str, ...]) -> str:
-    """What the blocks say under their own kind, as in `{"type": "text", "text": ...}`."""
-    found = [block.get(kind) for block in blocks if isinstance(block, dict) for kind in kinds]
+def _said(blocks: list, kinds: tuple[str, ...]) -> str:
+    """What the typed blocks of these kinds say: `{"type": "text", "text": ...}`."""
+    found = (block.get(block["type"]) for block in blocks if isinstance(block, dict) and block.get("type") in kinds)
     return "".join(text for text in found if isinstance(text, str))
 
 

@@ -18,20 +18,43 @@ from rewards.polynomial import same_polynomial
 _LONGEST, _MOST_ITEMS, _DEEPEST = 1000, 30, 6
 _LONGEST_SYMBOLIC, _DEEPEST_BRACKETS, _MOST_DIGITS = 400, 12, 40
 # What data sets write where there is no gold answer.
-_MISSING = {"", "nan", "none", "null", "n/a", "na", "unknown", "inf", "-inf"}
+_MISSING = {"", "nan", "none", "null", "n/a", "unknown", "inf", "-inf"}
+# The same in words and in signs.
+_IN_SIGNS = {
+    "all real numbers": "(-\\infty,\\infty)",
+    "all reals": "(-\\infty,\\infty)",
+    "no solution": "\\emptyset",
+    "no solutions": "\\emptyset",
+    "no real solution": "\\emptyset",
+    "no real solutions": "\\emptyset",
+    "empty set": "\\emptyset",
+    "infinity": "\\infty",
+    "does not exist": "DNE",
+}
 _MOST_WORDS = 12
+# What is given a value in "x = 5": one quantity, and no number, constant or function of a number.
 _NAME = re.compile(
-    r"(?:\\[A-Za-z]+ ?)?[A-Za-z]*'*(?:_(?:\w|\{\w+\}))?(?:\([A-Za-z0-9,]*\))?|\([A-Za-z](?:,[A-Za-z])+\)"
+    r"(?![ei](?:$|\())(?:[A-Za-z]{1,12}|\\(?:alpha|beta|gamma|delta|Delta|theta|lambda|mu|rho|sigma|tau|phi|varphi|omega|ell)"
+    r"|\\angle ?[A-Z]{1,3}|\\(?:bar|vec|hat|overline|overrightarrow)\{?[A-Za-z]{1,3}\}?|\|[A-Za-z]{1,2}\|)"
+    r"'*(?:_(?:\w|\{\w+\}))?(?:\^\{-1\})?(?:\([A-Za-z0-9,]*\))?"
+    r"|\([A-Za-z](?:,[A-Za-z])+\)|\[[A-Z]{3,}\]"
 )
 _TRAILING_UNIT = re.compile(r"\\(?:text|mbox|textnormal|textrm|mathrm|textbf|rm)\s?\{([^{}]*)\}\s*(\^\s?\{?[23]\}?)?$")
 _TRAILING_WORDS = re.compile(r"(?<=[\d)}])\s+([A-Za-z]{3}[A-Za-z /]{0,40})()$")
 _FUNCTION = re.compile(r"arc(?:sin|cos|tan)|sinh|cosh|tanh|sqrt|frac|infty|cdot")
 _WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{4,}|[^\W\d_a-zA-Zα-ωΑ-Ω]{2,}")
-_NO_EXPRESSION = re.compile(r"\d_\{?\d|\d[ '_\n]\d|\.\.\.|\\[lcd]?dots|[:?@#]|[-+]{3}|!!|[-+*/^]$|\\(?:cdot|text)\s?$")
+# What Math-Verify reads wrongly or not at all: bases, derivatives, transposes, congruences, points by their letters.
+_NO_EXPRESSION = re.compile(
+    r"\d_\{?\d|\d[ '_\n]\d|\.\.\.|\\[lcd]?dots|[:?@#]|[-+]{3}|!!|[-+*/^]$|\\(?:cdot|text)\s?$"
+    r"|'|\\prime|\\frac\{d|\\partial|\^\{T\}|\\p?mod(?![A-Za-z])|(?<![A-Za-z\\])[A-Z]{2,}|\([^()]*="
+)
 # Numbers that would fill the memory: 9^{9^{9^{9}}}, 2^{99999}, 99999!
 _TOWER = re.compile(r"\^\{?\d+\}?\^\{?\d+\}?\^|\^\{?-?\d{5,}|\d{5,}!|\\binom\{\d{5,}")
 
-Compare = Callable[[str, str, bool], bool | None]
+_WORDED_NAME = re.compile(r"^(?:\\text\{[A-Za-z ]+\}|[A-Za-z]{4,20}(?: [A-Za-z]{1,20}){0,3}) ?= ?")  # Area = 42
+_MEMBER = re.compile(rf"^(?:{_NAME.pattern})\\in(?![A-Za-z]) ?")  # x \in [1,2] is [1,2]
+
+Compare = Callable[[str, str, bool], bool]
 
 
 class _NeedsAlgebra(Exception):
@@ -130,7 +153,7 @@ def _cached_by_spelling(candidate: str | None, gold: str) -> bool | str | None:
         return "undecided"
 
 
-def _needs_algebra(candidate: str, gold: str, approximately: bool) -> bool | None:
+def _needs_algebra(candidate: str, gold: str, approximately: bool) -> bool:
     raise _NeedsAlgebra
 
 
@@ -139,29 +162,33 @@ def judge(candidate: str | None, gold: str, compare: Compare) -> bool | None:
     gold = clean(gold)
     if gold.casefold() in _MISSING or not balanced(gold) or not any(character.isalnum() for character in gold):
         return None
-    if _is_words(gold) and len(gold.split()) > _MOST_WORDS:
+    is_words = _is_words(gold)
+    if is_words and len(gold.split()) > _MOST_WORDS:
         return None
-    if candidate is None:
-        return False
-    candidate = clean(candidate)
-    if not candidate or not balanced(candidate):
-        return False
-    return _same(candidate, gold, compare, _DEEPEST)
+    verdict = False
+    if candidate is not None:
+        candidate = clean(candidate)
+        verdict = bool(candidate and balanced(candidate)) and _same(candidate, gold, compare, _DEEPEST)
+    # Whether a gold can be judged does not depend on the candidate.
+    return None if not verdict and not is_words and read_number(gold) is None and _is_absurd(gold) else verdict
 
 
-def _same(candidate: str, gold: str, compare: Compare, levels: int) -> bool | None:
+def _same(candidate: str, gold: str, compare: Compare, levels: int) -> bool:
     if levels == 0:
         return False
     values = read_number(candidate), read_number(gold)
     if all(values):
         return same_number(*values)
-    if _folded(candidate) == _folded(gold) != "":
+    folded = _folded(candidate), _folded(gold)
+    if folded[0] == folded[1] != "":
         return True
+    candidate, gold = _IN_SIGNS.get(folded[0], candidate), _IN_SIGNS.get(folded[1], gold)
+    candidate, gold = _WORDED_NAME.sub("", candidate), _WORDED_NAME.sub("", gold)
     if _is_words(gold) or _is_words(candidate):
         return False
     candidate, gold = _without_unit(candidate), _without_unit(gold)
     one, other = normal_form(candidate), normal_form(gold)
-    if one == other or (":" in one and one.casefold() == other.casefold()):  # 6:00 PM
+    if one == other or (":" in one and _time(one) == _time(other)):
         return one != ""
     if "," not in one + other:  # without its space "32, 349" would be one number
         values = values[0] or read_number(one), values[1] or read_number(other)
@@ -169,6 +196,7 @@ def _same(candidate: str, gold: str, compare: Compare, levels: int) -> bool | No
             return same_number(*values)
     if _is_decimal_comma(one, other) or _is_decimal_comma(other, one):
         return one.replace(",", ".") == other.replace(",", ".")
+    one, other = _MEMBER.sub("", one), _MEMBER.sub("", other)
     items, golds = _listed(one), _listed(other)
     # A tuple or an interval against one relation: x \in [1,2], (x,y)=(1,2).
     against_relation = any(
@@ -181,10 +209,17 @@ def _same(candidate: str, gold: str, compare: Compare, levels: int) -> bool | No
 
 
 def _folded(text: str) -> str:
-    """Words without case, style and end punctuation; empty for anything that is not words of more than one letter."""
-    text = TEXT.sub(r"\1", text).strip(" .()\"'")
-    letters = text.replace(" ", "").replace("-", "").replace("'", "").replace(".", "")
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()) if letters.isalpha() and letters[1:] else ""
+    """Text in words, without style, spaces and end punctuation, and without case; empty for what is no words."""
+    is_words = _is_words(text)
+    text = TEXT.sub(r"\1", text).strip(" .()\"'").replace("$", "")
+    letters = re.sub(r"[\s.'-]", "", text)
+    if not is_words and not (letters.isalpha() and len(letters) > 1 and not (letters.isascii() and letters.isupper())):
+        return ""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _time(text: str) -> str:
+    return text.casefold().replace("a.m", "am").replace("p.m", "pm").rstrip(".")
 
 
 def _is_words(text: str) -> bool:
@@ -233,7 +268,7 @@ def _signed(items: list[str]) -> list[str]:
     return signed
 
 
-def _same_list(candidate: _List, gold: _List, compare: Compare, levels: int) -> bool | None:
+def _same_list(candidate: _List, gold: _List, compare: Compare, levels: int) -> bool:
     (kind, items), (gold_kind, golds) = candidate, gold
     if len(items) != len(golds) or len(items) > _MOST_ITEMS or "" in items:
         return False
@@ -241,44 +276,30 @@ def _same_list(candidate: _List, gold: _List, compare: Compare, levels: int) -> 
     if ordered and kind != gold_kind and {kind, gold_kind} != {"()", ""}:
         return False
     if ordered:
-        verdicts = [_same(item, gold, compare, levels - 1) for item, gold in zip(items, golds, strict=True)]
-        return None if None in verdicts else all(verdicts)
+        return all(_same(item, gold, compare, levels - 1) for item, gold in zip(items, golds, strict=True))
     left = list(items)
     for gold in golds:
-        found = None
-        for item in left:
-            verdict = _same(item, gold, compare, levels - 1)
-            if verdict is None:
-                return None
-            if verdict:
-                found = item
-                break
+        found = next((item for item in left if _same(item, gold, compare, levels - 1)), None)
         if found is None:
             return False
         left.remove(found)
     return True
 
 
-def _same_relation(candidate: str, gold: str, compare: Compare, levels: int) -> bool | None:
+def _same_relation(candidate: str, gold: str, compare: Compare, levels: int) -> bool:
     """One value, chain, equation or inequality against another, both in normal form."""
     sides, signs = relations(candidate)
     gold_sides, gold_signs = relations(gold)
     if "" in sides + gold_sides:
         return False
-    if signs == ["\\in"] and _NAME.fullmatch(sides[0]):
-        sides, signs = [sides[1]], []
-    if gold_signs == ["\\in"] and _NAME.fullmatch(gold_sides[0]):
-        gold_sides, gold_signs = [gold_sides[1]], []
     if not signs and not gold_signs:
-        if (sides[0], gold_sides[0]) != (candidate, gold):
-            return _same(sides[0], gold_sides[0], compare, levels - 1)
         return _expression(candidate, gold, compare)
     if set(gold_signs) - {"=", "\\approx"} or set(signs) - {"=", "\\approx"}:
         candidate, gold = _joined(sides, signs), _joined(gold_sides, gold_signs)  # 7 > x is x < 7
         return candidate == gold or _expression(candidate, gold, compare)
     name, chain, chain_signs = _assignment(sides, signs)
     gold_name, gold_chain, gold_chain_signs = _assignment(gold_sides, gold_signs)
-    if signs == gold_signs == ["="] and (not name or name != gold_name):
+    if signs == gold_signs == ["="] and (not name or name.lower() != gold_name.lower()):
         return _expression(candidate, gold, compare)  # two equations
     if name and gold_name and name != gold_name:
         return False
@@ -303,7 +324,7 @@ def _assignment(sides: list[str], signs: list[str]) -> tuple[str, list[str], lis
     return "", sides, signs
 
 
-def _is_rounding(exact: str, rounded: str, compare: Compare) -> bool | None:
+def _is_rounding(exact: str, rounded: str, compare: Compare) -> bool:
     number, decimal = read_number(exact), read_number(rounded)
     if decimal is None:
         return False
@@ -313,11 +334,9 @@ def _is_rounding(exact: str, rounded: str, compare: Compare) -> bool | None:
     return _expression(exact, rounded, compare, approximately=True)
 
 
-def _expression(candidate: str, gold: str, compare: Compare, approximately: bool = False) -> bool | None:
+def _expression(candidate: str, gold: str, compare: Compare, approximately: bool = False) -> bool:
     """Two expressions of algebra, once the cheap guards have refused what is none, or absurd."""
-    if _is_absurd(gold):
-        return None
-    if _is_absurd(candidate) or _NO_EXPRESSION.search(candidate) or _NO_EXPRESSION.search(gold):
+    if _is_absurd(candidate) or _is_absurd(gold) or _NO_EXPRESSION.search(candidate) or _NO_EXPRESSION.search(gold):
         return False
     verdict = None if approximately else same_polynomial(candidate, gold)
     return compare(candidate, gold, approximately) if verdict is None else verdict

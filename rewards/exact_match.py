@@ -8,6 +8,7 @@ from rewards.completions import Completion, after_thinking, completion_text
 from rewards.correctness import gold_values, warn_of_unusable
 from rewards.equivalence import gold_answer
 from rewards.latex import TEXT
+from rewards.numerals import INVISIBLE
 
 _LONGEST = 10_000  # characters; normal forms take quadratic time on a heap of accents
 _STOPS = ".,;:!?。 "
@@ -21,10 +22,10 @@ def exact_match_reward(completions: list[Completion], answer=None, solution=None
     r"""1.0 where the final answer and the gold are the same text, 0.0 where they are not.
 
     r = 1[ fold(answer) = fold(gold) ], where fold applies Unicode NFKC and case folding, makes any white space one
-    space, and drops final punctuation, and quotes, emphasis, dollar signs or LaTeX's `\text{}` around the whole. The
-    exact match of SQuAD (Rajpurkar et al., 2016, arXiv 1606.05250), without its dropping of articles. The final
-    answer is what `extract_answer` finds, else all that follows the thinking; "The answer is" in front of it is read
-    past.
+    space, and drops invisible characters, final punctuation, and quotes, emphasis, dollar signs or LaTeX's `\text{}`
+    around the whole. The exact match of SQuAD (Rajpurkar et al., 2016, arXiv 1606.05250), without its dropping of
+    articles. The final answer is what `extract_answer` finds, else all that follows the thinking; "The answer is" in
+    front of it is read past.
 
     Range: 0 or 1, None for an unusable gold
 
@@ -66,9 +67,14 @@ def gold_text(gold) -> str:
     return gold_answer(int(gold) if isinstance(gold, float) and gold.is_integer() else gold)
 
 
+def plain(text: str) -> str:
+    """`text` in Unicode NFKC, with single spaces, without invisible characters and LaTeX's `\\text{}`."""
+    return " ".join(TEXT.sub(r"\1", unicodedata.normalize("NFKC", INVISIBLE.sub("", text))).split())
+
+
 def fold(text: str) -> str:
-    """`text` in Unicode NFKC, without case, with single spaces, without final punctuation, quotes or emphasis."""
-    folded = " ".join(TEXT.sub(r"\1", unicodedata.normalize("NFKC", text).casefold()).split())
+    """`text` as `plain` gives it, without case, final punctuation, quotes or emphasis."""
+    folded = plain(text).casefold()
     before = None
     while folded != before:
         before = folded

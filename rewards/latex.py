@@ -3,7 +3,9 @@ r"""One spelling for what LaTeX can write in many: `\dfrac43`, `\frac 4 3` and `
 import re
 
 TEXT = re.compile(r"\\(?:text|mbox|textnormal|textrm|textbf|textit|mathrm|mathbf|operatorname|rm|bf)\s?\{([^{}]*)\}")
-_CONNECTOR = re.compile(r"\s*(?:,\s*)?(?:\\q?quad\s*)?(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])(?:\s*\\q?quad)?\s*")
+_CONNECTOR = re.compile(
+    r"\s*(?:,\s*)?(?:\\q?quad\s*)?(?:(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\lor(?![A-Za-z])|[或和与])(?:\s*\\q?quad)?\s*"
+)
 _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])\.?")
 _SPACE = re.compile(r"(?<!\\)\\(?:[,;:!\s]|q?quad(?![A-Za-z]))|~|\{\}")
 _GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
@@ -26,9 +28,16 @@ _SYNONYMS = {
     r"\\lbrace(?![A-Za-z])": r"\\{",
     r"\\rbrace(?![A-Za-z])": r"\\}",
     r"\\[lr]?[vV]ert(?![A-Za-z])|\\mid(?![A-Za-z])": "|",
-    r"\\\$": "",
+    r"\\equiv(?![A-Za-z])(?!.*mod)": "=",
+    r"\\pmod\s*(\w)": r"\\pmod{\1}",
+    r"\\(?:mathbb|Bbb)\s*\{?R\}?|\\(?:R|reals)(?![A-Za-z])": r"(-\\infty ,\\infty )",
+    r"(?<![\w.}])(\d+)/(\d+)(?=[A-Za-z\\(])": r"\\frac{\1}{\2}",
+    r"\\?\$": " ",
 }
 _SYNONYMS = [(re.compile(pattern), spelling) for pattern, spelling in _SYNONYMS.items()]
+_BARE_FUNCTION = re.compile(
+    r"(?<![A-Za-z\\])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|pi)(?![A-Za-z])"
+)
 _UNBRACED = re.compile(r"([\^_])\s*(-?\d+|[A-Za-z])")
 _THOUSANDS_GIVEN = re.compile(r"(?<==)(-?\d{1,3}(?:,\d{3})+)(?=\.\d+$|$)")
 
@@ -43,6 +52,7 @@ def normal_form(text: str) -> str:
     """
     if text.isalnum():
         return text
+    text = _BARE_FUNCTION.sub(r"\\\1 ", text)
     if "\\" in text:
         text = _SIZE.sub("", text)
         text = _SPACE.sub(" ", TEXT.sub(r" \1 ", text))
@@ -50,6 +60,7 @@ def normal_form(text: str) -> str:
             text, count = _FRAC.subn(lambda match: f"\\frac{_braced(match[1])}{_braced(match[2])}", text)
             if "\\frac" not in text or not count:
                 break
+        text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
         text = _SQRT.sub(r"\\sqrt{\1}", text)
     text = _CONNECTOR.sub(",", text)
     for pattern, spelling in _SYNONYMS:
@@ -120,7 +131,7 @@ def relations(text: str) -> tuple[list[str], list[str]]:
             start = match.end()
     sides.append(text[start:])
     if signs and set(signs) <= {"\\geq", ">"}:  # 7 > x is x < 7
-        return sides[::-1], [{"\\geq": "\\leq", ">": "<"}[sign] for sign in signs]
+        return sides[::-1], [{"\\geq": "\\leq", ">": "<"}[sign] for sign in signs[::-1]]
     return sides, signs
 
 

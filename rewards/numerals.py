@@ -31,11 +31,11 @@ _SIGNS = {
         "−": "-", "–": "-", "×": "\\times ", "÷": "/", "·": "\\cdot ", "∙": "\\cdot ", "⋅": "\\cdot ", "⁄": "/",
         "π": "\\pi ", "∞": "\\infty ", "≤": "\\leq ", "≥": "\\geq ", "≠": "\\neq ", "≈": "\\approx ", "∪": "\\cup ",
         "∩": "\\cap ", "∈": "\\in ", "±": "\\pm ", "√": "\\sqrt ", "°": "^\\circ ", "∅": "\\emptyset ", "、": ",",
-        "\u00a0": " ", "\u202f": "\u2009", "\u2007": "\u2009", "’": "'",
+        "℃": "^\\circ C", "℉": "^\\circ F", "\u00a0": " ", "\u202f": "\u2009", "\u2007": "\u2009", "’": "'",
     }.items()
 }  # fmt: skip
 # Not among them: the overrides of direction, which show 42 as 24.
-_INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad\u061c]")
+INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad\u061c]")
 _TABLE = _FULL_WIDTH | _VULGAR | _SIGNS
 
 _SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\! ?|\\[,;:! ]|~)(?=\d{3}(?!\d))")
@@ -48,6 +48,7 @@ _DECIMAL = re.compile(
     rf"(?P<whole>{_DIGITS})?(?P<point>\.\d*)?"
     r"(?:[eE](?P<e>[+-]?\d{1,3})(?!\d)|\s?(?:\\times|\\cdot|\*|x)\s?10\s?\^\s?(?:\{\s?(?P<p>[+-]?\d{1,3})\s?\}|(?P<q>-?\d{1,3})(?!\d)))?"
 )
+_REPEATING = re.compile(r"(\d{1,20})?\.(\d{0,20})\\overline\s?\{(\d{1,20})\}")
 _POWER_OF_TEN = re.compile(r"10\s?\^\s?(?:\{\s?([+-]?\d{1,3})\s?\}|(\d))(?!\d)")
 _PART = r"\{\s?([+-]?\d+(?:\.\d+)?)\s?\}"
 _FRACTION = re.compile(
@@ -55,6 +56,7 @@ _FRACTION = re.compile(
     r"|(?:(\d+) )?(\d+)\s?/\s?(\d+)"  # 4/3, 1 1/3
 )
 _CURRENCY = "$£€¥₹₩₽"
+_OF_CURRENCY = {"$": "dollar", "€": "euro"}
 _PERCENT = re.compile(r"\\?%|per ?cents?\b|percentage(?: points)?\b|pct\b", re.IGNORECASE)
 _MAGNITUDES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
@@ -72,16 +74,25 @@ _SPELLINGS = {
         "ft foot feet", "yd yard yards", "mi mile miles", "g gram grams", "kg kilogram kilograms", "mg milligram",
         "lb lbs pound pounds", "oz ounce ounces", "l liter liters litre litres", "ml milliliter milliliters",
         "s sec secs second seconds", "min mins minute minutes", "h hr hrs hour hours", "day days d", "week weeks",
-        "month months", "year years", "cent cents", "dollar dollars", "km/h kmh kph", "mph", "m/s", "hz", "w", "v",
+        "month months", "year years", "cent cents", "dollar dollars", "km/h kmh kph", "mph", "m/s",
+        "euro euros", "degrees degree deg", "radians radian rad",
     )
     for spelling in words.split()
 }  # fmt: skip
+# Symbols whose case makes the difference.
+_SYMBOLS = frozenset("N kN J kJ A mA V W kW MW K Pa kPa MPa Hz kHz MHz GHz mol mmol eV dB Nm C F L mL".split())
+# Units and measure words of Chinese, which stand behind the number without a space; none of these changes the value.
+_CHINESE_UNIT = re.compile(r"[\u4e00-\u9fff]{1,6}")
+_NOT_A_CHINESE_UNIT = re.compile("[百千万亿兆十几多约或和与不错没负分成半倍折]")
 # A unit is a few words ("18 cm", "18 square feet", "18 pounds of beef", "18 dollars per day") or a rate ("18/hour").
 _UNIT = re.compile(r"/ ?[a-z]+|[a-z]+(?: [a-z]+){0,3}(?: ?/ ?[a-z]+)?", re.IGNORECASE)
 _UNIT_POWER = re.compile(r"(?<=[a-z])\s?\^\s?(?:\{[23]\}|[23])$", re.IGNORECASE)
+_SPREAD = re.compile(r"(?:square|sq\.?|cubic|cu\.?) ")
 # No unit holds a word that changes the value, hedges or denies, or a short one that is not a unit of measure.
 _NOT_A_UNIT = re.compile(
-    r"\b(?:[a-z]{1,2}|mil|tens?|hundreds?|thousands?|lakhs?|crores?|millions?|billions?|trillions?|zillions?"
+    r"\b(?:[a-z]{1,2}|\w*illions?|\w*illionths?|\w*illiards?|grand|googol|pairs?|couples?|double|triple|twice|thrice"
+    r"|(?:doubl|halv|tripl|quadrupl)ed|bps|ppm|ppb|basis points?|per mille|hex|octal|binary|recurring|repeating"
+    r"|(?:less|more|fewer)$|deficit|debt|guess|unlikely|nope|hopefully|versus|vs|south|west|mil|tens?|hundreds?|thousands?|lakhs?|crores?|millions?|billions?|trillions?|zillions?"
     r"|dozens?|gross|score|half|halves|quarter|thirds?|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths"
     r"|thousandths|percent\w*|per ?cent|pct|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
     r"|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|pi"
@@ -100,7 +111,7 @@ def clean(text: str) -> str:
         text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
         text = text.translate(_TABLE)
         if not text.isascii():
-            text = _INVISIBLE.sub("", text)
+            text = INVISIBLE.sub("", text)
     if "\\" in text or "{" in text or "~" in text:
         text = _SEPARATOR.sub("", text)
         text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)
@@ -131,7 +142,8 @@ def unwrapped(text: str) -> str:
 
 def _without_stop(text: str) -> str:
     stop = text[-1]
-    return text if stop == "!" and text[-2:-1].isalnum() else text[:-1].rstrip()  # 5! is a factorial
+    is_factorial = stop == "!" and (text[-2:-1].isalnum() or text[-2:-1] in ")]}|!")
+    return text if is_factorial else text[:-1].rstrip()
 
 
 def read_number(text: str) -> Number | None:
@@ -162,7 +174,7 @@ def read_number(text: str) -> Number | None:
     if number is None:
         return None
     number = _with_rest(number._replace(value=sign * number.value), rest)
-    return number._replace(unit="dollar") if number and currency == "$" else number
+    return number._replace(unit=_OF_CURRENCY[currency]) if number and currency in _OF_CURRENCY else number
 
 
 def _magnitude(text: str) -> tuple[Number | None, str]:
@@ -170,6 +182,11 @@ def _magnitude(text: str) -> tuple[Number | None, str]:
     match = _POWER_OF_TEN.match(text)
     if match:
         return Number(Fraction(10) ** int(match[1] or match[2])), text[match.end() :]
+    match = _REPEATING.match(text)
+    if match:
+        whole, once, period = match[1] or "0", match[2], match[3]
+        repeated = Fraction(int(period), 10 ** len(period) - 1) / 10 ** len(once)
+        return Number(Fraction(f"{whole}.{once or 0}") + repeated), text[match.end() :]
     match = _FRACTION.match(text)
     if match:
         whole, over, under = _fraction_parts(match.groups())
@@ -203,7 +220,7 @@ def _with_rest(number: Number, rest: str) -> Number | None:
     if attached and rest[:1] in "kK" and len(rest.strip()) == 1:
         return number._replace(value=number.value * 1000, digits=0)
     rest = rest.strip()
-    if not rest:
+    if not rest or (attached and rest in ("st", "nd", "rd", "th")):
         return number
     magnitude = _MAGNITUDE.match(rest)
     if magnitude:
@@ -215,26 +232,34 @@ def _with_rest(number: Number, rest: str) -> Number | None:
         return number._replace(percent=True) if not rest[percent.end() :].strip(" .") else None
     degrees = _DEGREES.match(rest)
     if degrees:
-        rest = rest[degrees.end() :].strip().removeprefix("C").removeprefix("F")
-        return number if not rest else None
+        scale = rest[degrees.end() :].strip(" {}")
+        return number._replace(unit=f"degrees {scale}".strip()) if scale in ("", "C", "F", "K") else None
     rest = rest.rstrip(_CURRENCY + "\\ ").lstrip("\\ " if rest.startswith("\\ ") else " ")
     if not rest:
         return number
     unit = plain_unit(rest)
-    known = unit is not None and unit.rstrip("23") in _SPELLINGS.values()
-    if unit is None or (attached and not rest.startswith("/") and (not known or len(rest) == 1)):
+    known = unit is not None and (unit in _SYMBOLS or unit.rstrip("23") in _SPELLINGS.values())
+    may_touch = rest.startswith("/") or (known and len(rest) > 1) or not rest.isascii()
+    if unit is None or (attached and not may_touch):
         return None  # 5x is no number; 5m is as well a variable, and 18m is as well 18 million
     return number._replace(unit=unit if known else None)
 
 
 def plain_unit(text: str) -> str | None:
     """The unit that `text` is, in one spelling, or `None`: no magnitude, no hedge, no variable."""
+    if _CHINESE_UNIT.fullmatch(text):
+        return None if _NOT_A_CHINESE_UNIT.search(text) else text
     power = _UNIT_POWER.search(text)
     words = text[: power.start()] if power else text
     words = words.strip().rstrip(".").strip()
-    if not _UNIT.fullmatch(words):
+    if words in _SYMBOLS:
+        return words
+    if not _UNIT.fullmatch(words) or (len(words) == 1 and words.isupper()):
         return None
-    known = _SPELLINGS.get(words.lower())
+    spread = _SPREAD.match(words.lower())
+    known = _SPELLINGS.get(words.lower()[spread.end() :] if spread else words.lower())
+    if spread and known:
+        return known + {"s": "2", "c": "3"}[spread[0][0]]
     if known is None:
         short = {word for word in re.findall("[a-z]+", words.lower()) if len(word) <= 2}
         if not short <= _SHORT_WORDS | _SPELLINGS.keys():

@@ -27,6 +27,7 @@ _WARM_UP = (
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{bmatrix}1&\sqrt{4}\\3&4\end{bmatrix}"),
     (r"y=-2x+5", r"2x+y-5=0"),
 )
+_CAPITAL = re.compile(r"\\(Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Phi|Psi|Omega)(?![A-Za-z(])")
 _SAME, _DIFFERENT = 30, 15  # digits that make two constants the same; that must agree in two equal expressions
 
 
@@ -135,20 +136,37 @@ def answer(candidate: str, gold: str) -> bool | None:
     return judge(candidate, gold, compare)
 
 
-def compare(candidate: str, gold: str, approximately: bool = False) -> bool | None:
-    """Whether two expressions in LaTeX are equal; `None` where the gold cannot be read."""
+def compare(candidate: str, gold: str, approximately: bool = False) -> bool:
+    """Whether two expressions in LaTeX are equal; what cannot be read equals nothing."""
+    import sympy
     from math_verify import verify
 
     right = read(gold)
-    if right is None:
-        return None
     left = read(candidate)
-    if left is None:
+    if left is None or right is None:
         return False
     verdict = _as_constants(left, right, candidate, gold, approximately)
     if verdict is not None or approximately:
         return bool(verdict)
+    if isinstance(left, sympy.Eq) and isinstance(right, sympy.Eq):
+        return _same_equation(left, right)
+    finite = [isinstance(side, sympy.FiniteSet | sympy.Tuple) for side in (left, right)]
+    if any(finite) and not all(finite):
+        return False  # Math-Verify takes {1,2} for the open interval
     return verify(right, left, float_rounding=12, allow_set_relation_comp=True, timeout_seconds=None)
+
+
+def _same_equation(one, other) -> bool:
+    """Whether one equation is the other times a constant: Math-Verify takes all that have no solution for the same."""
+    import sympy
+
+    one, other = one.lhs - one.rhs, other.lhs - other.rhs
+    if not one.free_symbols or not other.free_symbols or one.free_symbols != other.free_symbols:
+        return False
+    ratio = sympy.simplify(one / other)
+    return bool(
+        ratio.is_number and ratio.is_finite and not ratio.is_zero and not ratio.atoms(sympy.core.function.AppliedUndef)
+    )
 
 
 @lru_cache(maxsize=512)
@@ -164,6 +182,8 @@ def read(latex: str):
     )
     config = [LatexExtractionConfig(normalization_config=normalization, boxed_match_priority=-1)]
     latex = re.sub(r"(?<=[\d)}])i(?![A-Za-z])", " i", latex)  # 2i is twice the imaginary unit
+    latex = latex.replace("\\\\", "\\\\ ")  # a row may begin with a letter
+    latex = _CAPITAL.sub(lambda match: f"\\{match[1].lower()}_{{capital}}", latex)  # \Theta would be read as \theta
     found = parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
     if not found:
         return None

@@ -43,6 +43,10 @@ def judge(completion, gold):
         ("**Paris**", "Paris", "emphasis"),
         ("`x_1`", "x_1", "code"),
         ("Paris", "  'PARIS.' ", "the gold is folded too"),
+        ("\u200eParis\u200f", "Paris", "marks of direction, which turn nothing around"),
+        ("<answer>\ufeffPar\u00adis\u200b</answer>", "Paris", "a byte order mark, a soft hyphen, a space of no width"),
+        ("The answer is \u2060Paris\u061c.", "Paris", "a word joiner, an Arabic letter mark"),
+        ("Paris", "Paris\u200b", "an invisible character in the gold"),
         ("42", 42, "an int"),
         ("42", 42.0, "an int that a table with gaps has made a float"),
         ("3.5", 3.5, "a float"),
@@ -92,7 +96,7 @@ def test_any_other_text_is_wrong(completion, gold, why):
     assert judge(completion, gold) == 0.0, why
 
 
-@pytest.mark.parametrize("gold", [None, "", "  \n", ".", '""', float("nan"), "nan", "<answer></answer>"])
+@pytest.mark.parametrize("gold", [None, "", "  \n", "\u200b", ".", '""', float("nan"), "nan", "<answer></answer>"])
 def test_a_gold_without_a_text_is_none(gold, caplog):
     assert exact_match_reward(completions=["x", "x", ""], solution=["x", gold, gold]) == [1.0, None, None]
     [record] = caplog.records

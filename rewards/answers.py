@@ -10,21 +10,52 @@ from rewards.latex import balanced
 from rewards.numerals import clean, read_number
 
 # A marker is looked for by its fixed part, which is fast, and then read by its pattern. The last one wins.
-_FIXED = {"\\boxed": "box", "\\fbox": "box", "####": "hashes", "nswer": "phrase", "NSWER": "phrase", "答案": "chinese"}
+_FIXED = {
+    "\\boxed": "box",
+    "\\fbox": "box",
+    "####": "hashes",
+    "nswer": "phrase",
+    "NSWER": "phrase",
+    "答案": "chinese",
+    "故选": "chinese",
+}
+_SPECIAL = re.compile(r"(?:\s*(?:<\|[^|<>\s]{1,30}\|>|</s>))+\s*$")  # end-of-text tokens that were not taken out
 _BRACE = re.compile(r"\\?[{}]")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
+_BOX_OF_ONE = re.compile(r"\\boxed\s+([^\s${}\\]+)")  # \boxed 42
 _HEADING = re.compile(
     r"[ \t]*(?:\#{1,6}|\*\*)[ \t]*(?:[Ff]inal\s+)?(?:[Aa]nswer|最终答案|答案)[ \t]*\**[:：]?\**[ \t]*\n\s*"
 )
 _PHRASE = re.compile(
-    r"(?<!\w)(?:[Aa]nswer|ANSWER)(?:\s+to\s[^\n.:]{1,80}?)?"
-    r"(?:\**[ \t]*[:：=]\**\s*|[ \t]+(?:is|IS)\b[ \t]*(?:[:：]\s*)?)"
+    r"(?<!\w)(?:[Aa]nswers?|ANSWER)(?:\s+to\s[^\n:]{1,80}?)?"
+    r"(?:\**[ \t]*[:：=]\**\s*|[ \t]+(?:is|IS|are|(?:would|should|must|will) be)\b[ \t]*"
+    r"(?:(?:therefore|thus|then|simply|clearly|just)\b[ \t]*)?(?:[:：]\s*)?)(?:```\w*\n)?(?:(?<=\n)[-*•][ \t]+)?"
 )
 _CHECKED = re.compile(r"\b(?:our|my|your|this|that|an|each|check) [Aa]?$")  # "let us check our answer: ..."
-_CHINESE = re.compile(r"答案(?:应该?|就)?[是为][:：]?\s*|答案\**[:：]\**\s*")
+_CHINESE = re.compile(r"答案(?:应该?|就)?(?:[是为]|等于)[:：]?\s*|答案\**[:：]\**\s*|故选[:：]?\s*")
+# What denies the answer behind it: "it is not \boxed{42}", "the wrong answer is 42", "suppose the answer is 42".
+_DENIALS = (
+    "not",
+    "n't",
+    "n’t",
+    "never",
+    "wrong",
+    "incorrect",
+    "suppose",
+    "if",
+    "twice",
+    "half",
+    "错误的",
+    "错误",
+    "不是",
+)
+_DENIAL = re.compile(rf"(?:(?<![a-z])|(?=n['’]t))(?:{'|'.join(_DENIALS)})$")
+_FILLERS = ("correct", "final", "the", "that", "think", "believe")
+_LAST_LETTERS = {word[-1] for word in (*_DENIALS, *_FILLERS)}
 # What "the answer is ..." says ends with its line, its sentence, or where a reason begins.
 _SENTENCE = re.compile(
-    r"[^\n]*?(?=</|\n|[.!](?:[\s*]|$)|[。！；]|, (?:as|because|since|so|which|where)\b|，(?:因为|所以|由于|故)|$)"
+    r"[^\n]*?(?=</|\n|[.!](?:[\s*]|$)|[。！；]|, (?:as|because|since|so|which|where|not|rather|instead)\b"
+    r"|，(?:因为|所以|由于|故)|$)"
 )
 # A formula on lines of its own is one answer.
 _DISPLAY = re.compile(r"\s*(?:\\\[[^\\]*(?:\\(?!\])[^\\]*){0,200}\\\]|\$\$[^$]{1,2000}\$\$)")
@@ -34,13 +65,26 @@ _LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
 # "The answer is: the largest n is 34" says 34.
 _CLAUSE = re.compile(r"^[^\d]*?\b(?:is|are|equals?)\s+(?:equal\s+to\s+)?(?=\S)")
 _BETWEEN = re.compile(
-    r"[\s$]*(?:\\[)\]])?[\s$]*(?:,|(?:\\q?quad)?\s*(?:\\text\{)?\s*(?:,\s*)?(?P<word>and|or)?\s*\}?\s*(?:\\q?quad)?)[\s$]*(?:\\[(\[])?[\s$]*"
+    r"[\s$]*(?:\\[)\]])?[\s$]*(?:[,;/|]|(?:\\q?quad)?\s*(?:\\text\{)?\s*(?:,\s*)?"
+    r"(?P<word>and|or)?(?:\s+(?:maybe|perhaps|possibly))?\s*\}?\s*(?:\\q?quad)?)[\s$]*(?:\\[(\[])?[\s$]*"
+)
+_HEDGED = re.compile(r"\b(?:or|not|no|nobody|never|if)\b", re.IGNORECASE)
+# What belongs to a box though it stands outside: -\boxed{42}, >\boxed{42}, 41 or \boxed{42}, \boxed{42}\pi.
+_GLUED_BEFORE = re.compile(
+    r"(?:(?<![^\s=$({,])-|\\(?:pm|mp|geq?|leq?|neq?)\s*|(?:(?<=[\s$])|(?<=[\s$(][A-Za-z]))[<>]\s*|\d"
+    r"|\d[\d.,]*\$?\s*(?:\bor\b|;|\|)\s*(?:maybe|perhaps)?[\s$]*)$"
+)
+_GLUED_BEHIND = re.compile(r"\s?(?:\^\S+|\\(?:pi|sqrt|cdot|times)(?![A-Za-z])[^$\n]{0,40})|[.,]\d+|/\d+|\d+")
+# What takes an answer back behind it: "No, 41", "wait, that is wrong", "cannot be right".
+_BEHIND = r"(?:</[\w-]+>|[\s.,;:!*$})\]\\-])*"
+_REPLACED = r"(?:(?:no|wait|or|actually)\b[\s,.!]*)+(?:maybe |perhaps )?(?:it['’]?s |it is )?[-$(]?\d"
+_SUBJECT = r"(?:(?:no|oh|wait|but|hmm|actually|sorry)\b[\s.,!]*)*(?:(?:this|that|it|which|(?:the|that) answer)\s*)?"
+_RIGHT = r"(?:correct|right|true|the (?:right |correct |final )?answer)\b"
+_WRONG = (
+    rf"(?:is|was|['’]s)\s+(?:(?:not|never)\s+{_RIGHT}|(?:clearly |obviously )?(?:wrong|incorrect|false|mistaken)\b)"
 )
 _TAKEN_BACK = re.compile(
-    r"(?:</[\w-]+>|[\s.,;:!*$})\]\\-])*(?:(?:no|oh|wait|but|hmm|actually|sorry)\b[\s.,!]*)*"
-    r"(?:(?:this|that|it|which|the answer|that answer)\s*)?(?:is|was|['’]s|isn['’]t|wasn['’]t)\s+"
-    r"(?:(?:(?:not|never)\s+|(?<=t )(?<!not ))(?:correct|right|true|the (?:right |correct |final )?answer)"
-    r"|(?:clearly |obviously )?(?:wrong|incorrect|false|mistaken))\b",
+    rf"{_BEHIND}(?:{_REPLACED}|{_SUBJECT}(?:{_WRONG}|(?:isn['’]t|wasn['’]t|can(?:not|['’]t) be)\s+{_RIGHT}))",
     re.IGNORECASE,
 )
 # "The answer is correct", "Answer: see above": words that begin no answer.
@@ -99,6 +143,8 @@ def extract_answer(
     visible = after_thinking(text, think)
     if visible is None:
         return None
+    if visible[-200:].rstrip().endswith(("|>", "</s>")):
+        visible = visible[:-200] + _SPECIAL.sub("", visible[-200:])
     # Most answers stand at the very end: look there first.
     found = _last_marked(visible[-_WINDOW:], answer, words_too=len(visible) <= _WINDOW)
     if found is None and len(visible) > _WINDOW:
@@ -125,20 +171,30 @@ def _last_marked(text: str, answer_tag: str | None, words_too: bool) -> str | No
         marker = _read(text, at, kind)
         if marker is None or marker.end < 0:
             continue
+        if _is_denied(text[max(marker.at - 60, 0) : marker.at]):
+            continue
         answer, behind = text[marker.start : marker.end].strip(), marker.end
         if kind == "box":
-            behind += 1
-            answer = _with_boxes_before(text, marker, answer)
+            answer, behind = _boxed(text, marker, answer, answer_tag)
         elif kind != "tag":
             answer = _said(answer)
-            if not _MATHEMATICAL.search(answer):
-                # Words alone ("the answer is Paris") count only where nothing else does ("The answer is obvious").
-                if words_too and words is None and _is_short(answer):
-                    words = answer
-                continue
-        if answer:
-            return "" if _TAKEN_BACK.match(text, behind, behind + 120) else answer
+        is_taken_back = _TAKEN_BACK.match(text, behind, behind + 120)
+        if kind not in ("box", "tag") and not _MATHEMATICAL.search(answer):
+            # Words alone ("the answer is Paris") count only where nothing else does ("The answer is obvious").
+            if words_too and words is None and not is_taken_back and _is_short(answer):
+                words = answer
+        elif answer:
+            return "" if is_taken_back else answer
     return words
+
+
+def _is_denied(before: str) -> bool:
+    words = before.rstrip(" \t\n$([\\").lower()
+    if words[-1:] not in _LAST_LETTERS:
+        return False  # nearly always
+    for filler in _FILLERS:
+        words = words.removesuffix(filler).rstrip()
+    return words.endswith(_DENIALS) and bool(_DENIAL.search(words))
 
 
 def _places(text: str, answer_tag: str | None) -> Iterator[tuple[int, str]]:
@@ -160,7 +216,10 @@ def _read(text: str, at: int, kind: str) -> _Marker | None:
     """The marker of that kind at that place, `None` where there is none after all."""
     if kind == "box":
         match = _BOX.match(text, at)
-        return match and _Marker(at, match.end(), _closing_brace(text, match.end()))
+        if match is None:
+            match = _BOX_OF_ONE.match(text, at)
+            return match and _Marker(at, match.start(1), match.end(1))
+        return _Marker(at, match.end(), _closing_brace(text, match.end()))
     if kind == "tag":
         start = text.index(">", at) + 1
         return _Marker(at, start, text.find(f"</{text[at + 1 : start]}", start))
@@ -193,28 +252,55 @@ def _closing_brace(text: str, start: int) -> int:
     return -1
 
 
-def _with_boxes_before(text: str, marker: _Marker, answer: str) -> str:
-    r"""`\boxed{1} \text{ and } \boxed{2}` is one answer, "1, 2"; boxes with words between them are not."""
-    answers, joiner = [answer], ", "
-    while len(answers) < _MARKERS:
-        at = text.rfind("\\boxed", 0, marker.at)
+def _boxed(text: str, marker: _Marker, answer: str, answer_tag: str | None) -> tuple[str, int]:
+    r"""The answer of a box with what belongs to it, and where that ends.
+
+    `\boxed{1} \text{ and } \boxed{2}` is "1, 2"; `-\boxed{42}` is "-42"; `<answer>41, \boxed{42}</answer>` is "41, 42".
+    """
+    opening = text.rfind(f"<{answer_tag}>", 0, marker.at) if answer_tag else -1
+    closing = text.find(f"</{answer_tag}>", marker.end) if opening >= 0 else -1
+    if closing >= 0 and text.find(f"</{answer_tag}>", opening, marker.at) < 0:
+        before, behind = text[opening + len(answer_tag) + 2 : marker.at], text[marker.end + 1 : closing]
+        if re.search(r"\d", before + behind):
+            return f"{before}{answer}{behind}".strip(), closing
+    answers, joiner, last, first = [answer], ", ", marker, marker
+    while answer and len(answers) < _MARKERS:
+        at = text.rfind("\\boxed", 0, first.at)
         before = _read(text, at, "box") if at >= 0 else None
-        if before is None or not 0 <= before.end < marker.at:
+        if before is None or before.end < 0:
             break
-        between = _BETWEEN.fullmatch(text, before.end + 1, marker.at)
+        if before.end > first.at:  # a box within a box
+            around = text[before.start : first.at] + text[last.end + 1 : before.end]
+            if re.search(r"\d", around):
+                return (
+                    f"{text[before.start : first.at]} {answer} {text[last.end + 1 : before.end]}".strip(),
+                    before.end + 1,
+                )
+            break
+        between = _BETWEEN.fullmatch(text, before.end + 1, first.at)
         if between is None:
             break
-        joiner = " or " if between["word"] == "or" else joiner
+        joiner = " or " if between["word"] == "or" or "|" in between[0] else joiner
         answers.insert(0, text[before.start : before.end].strip())
-        marker = before
-    return joiner.join(answers)
+        first = before
+    touching, near = text[first.at - 1 : first.at], text[max(first.at - 40, 0) : first.at].rstrip(" $\n")
+    may_be_glued = (
+        touching.isdigit()
+        or near[-1:] in ("-", "<", ">", ";", "|")
+        or near.endswith(("or", "maybe", "perhaps"))
+        or "\\" in near[-5:]
+    )
+    glued = _GLUED_BEFORE.search(text, max(first.at - 40, 0), first.at) if may_be_glued else None
+    behind = _GLUED_BEHIND.match(text, last.end + 1)
+    answer = (glued[0] if glued else "") + joiner.join(answers) + (behind[0] if behind else "")
+    return answer, behind.end() if behind else last.end + 1
 
 
 def _said(answer: str) -> str:
     """What a phrase says without its emphasis and, where it is a sentence of its own, without its subject."""
-    answer = answer.strip().strip("*_` ")
+    answer = answer.replace("**", "").strip("*_` ")
     clause = _CLAUSE.match(answer)
-    if clause and " or " not in clause[0] and re.search(r"[\d\\]", answer[clause.end() :]):
+    if clause and not _HEDGED.search(clause[0]) and re.search(r"[\d\\]", answer[clause.end() :]):
         answer = answer[clause.end() :].strip("*_` ")
     return answer
 

@@ -1,5 +1,8 @@
 """A completion as text, and a data set's column beside it: what TRL hands a reward function."""
 
+import re
+from functools import lru_cache
+
 Completion = str | list[dict]
 
 
@@ -47,9 +50,18 @@ def after_thinking(text: str, tag: str | None = "think") -> str | None:
     if tag is None:
         return text
     _thought, closing, rest = text.rpartition(f"</{tag}>")
-    if f"<{tag}>" in rest:
-        return None
-    return rest if closing else text
+    rest = rest if closing else text
+    if tag in rest or tag in rest.lower():  # a tag in another spelling hides no answer: <Think>, </ think >
+        last = max(_any_tag(tag).finditer(rest), key=re.Match.end, default=None)
+        if last is not None:
+            return rest[last.end() :] if last[1] else None
+    return rest
+
+
+@lru_cache(maxsize=64)
+def _any_tag(tag: str) -> re.Pattern:
+    name = "think(?:ing)?" if tag == "think" else re.escape(tag)
+    return re.compile(rf"<\s{{0,3}}(/?)\s{{0,3}}{name}\s{{0,3}}>", re.IGNORECASE)
 
 
 def check_column(name: str, column: list, completions: list[Completion]) -> None:

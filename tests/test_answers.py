@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards import extract_answer, is_equivalent
+from rewards import correctness_reward, extract_answer, is_equivalent
 
 
 @pytest.mark.parametrize(
@@ -203,3 +203,92 @@ def test_text_made_of_marker_pieces_never_raises_and_never_answers_blank(text):
 )
 def test_megabytes_of_a_marker_do_not_raise(piece):
     extract_answer(piece * 500_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-\\boxed{42}",
+        "$\\boxed{42}\\pi$",
+        "$\\boxed{42}\\sqrt{2}$",
+        "\\boxed{42},000",
+        "\\boxed{42}.5",
+        "$\\boxed{42}\\times10^3$",
+        "$x\\neq\\boxed{42}$",
+        "$x>\\boxed{42}$",
+        "$\\pm\\boxed{42}$",
+        "$4\\boxed{42}$",
+        "<answer>41, \\boxed{42}</answer>",
+        "<answer>41 or \\boxed{42}</answer>",
+        "<answer>\\boxed{42}, 41</answer>",
+        "<answer>41 \\boxed{42}</answer>",
+        "\\boxed{41}; \\boxed{42}",
+        "\\boxed{41} / \\boxed{42}",
+        "\\boxed{41} | \\boxed{42}",
+        "either \\boxed{41} or maybe \\boxed{42}",
+        "\\boxed{41 \\boxed{42}}",
+        "The answer is either 41 or \\boxed{42}",
+        "The answer is not \\boxed{42}.",
+        "It is not \\boxed{42}.",
+        "\\boxed{42}. No, 41.",
+        "\\boxed{42} cannot be right.",
+        "The answer is 42. Or 41.",
+        "I don't think the answer is 42.",
+        "The wrong answer is 42.",
+        "Wrong answer: 42",
+        "错误的答案是42",
+        "Suppose the answer is 42.",
+        "Twice the answer is 42.",
+        "Answer: not what is 42",
+        "The answer is: no idea, it is 42",
+        "<Think>\\boxed{42}",
+        "<THINK>\\boxed{42}</THINK>",
+        "<think >\\boxed{42}</think >",
+        "<thinking>\\boxed{42}</thinking> no",
+        "<answer>42</answer> is wrong",
+    ],
+)
+def test_a_hedge_across_markers_a_denial_or_a_part_of_an_expression_is_not_paid(text):
+    assert correctness_reward(completions=[text], answer=["42"]) == [0.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is 42<|endoftext|>",
+        "#### 42<|eot_id|>",
+        "The answer is 42.<|im_end|>",
+        "The answer is **42** apples.",
+        "The answer is:\n- $x = 42$",
+        "The answer is:\n```\n42\n```",
+        "The answer is therefore 42.",
+        "The answer would be 42.",
+        "The answer should be 42.",
+        "\\boxed 42",
+        "The answer to 3.5 x 12 is 42.",
+        "答案等于42",
+        "\\boxed{42}!",
+        "$x = \\boxed{42}$",
+        "<answer>$\\boxed{42}$</answer>",
+        "The answer is \\boxed{42}.",
+        "It is not 41, so the answer is 42.",
+        "\\boxed{42}\n\\boxed{}",
+        "- \\boxed{42}",
+        "<think>a</think>\n\n**Final Answer:** \\(\\boxed{42}\\)",
+        "so $6\\cdot7=\\boxed{42}$.",
+        "**Answer: 42**",
+        "\\[ \\boxed{42} \\]",
+        "$\\boxed{42 \\text{ hours}}$",
+        "\\boxed{42}\\%",
+        "Thus there are $\\boxed{42}$ ways.",
+        "<think>x</think><answer>42</answer>",
+        "I think hard.\n#### 42",
+        "$5 - \\boxed{42}$",
+        "(\\boxed{42})",
+        "\\boxed{42}, as wanted.",
+        "\\boxed{42}. Or, in words, forty-two.",
+        "The answer is 42, not 41.",
+    ],
+)
+def test_the_ordinary_endings_of_models_are_paid(text):
+    assert correctness_reward(completions=[text], answer=["42"]) == [1.0]

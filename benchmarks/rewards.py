@@ -170,7 +170,7 @@ def main() -> None:
 
     def in_english(seed):
         texts, _ = gsm8k(args.dataset_name, 1000, seed)
-        return {"completions": texts, "language": ["en"] * 1000}, {"texts": texts}, 1000
+        return {"completions": texts, "language": ["en"] * 1000}, None, 1000
 
     def against_floor(seed):
         texts, golds = gsm8k(args.dataset_name, 2000, seed)
@@ -200,8 +200,10 @@ def main() -> None:
     results = {}
     for name, (make, ours, other) in tqdm(comparisons.items(), desc="rewards", disable=None):
         results[name] = against(make, ours, other, args.rounds)
-    mine, _, rows = in_english(1)
-    rates = [rows / seconds(rewards.language_consistency_reward, **mine) for _ in range(args.rounds)]
+    rates = []
+    for seed in range(args.rounds):
+        mine, _, rows = in_english(seed)
+        rates.append(rows / seconds(rewards.language_consistency_reward, **mine))
     texts, golds = radicals(56, 99)
     batch = {"completions": texts + [f"\\boxed{{{text}}}" for text in HOSTILE], "answer": golds + ["\\sqrt{2}+x"] * 8}
     results |= {

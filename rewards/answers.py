@@ -139,6 +139,8 @@ def extract_answer(
     >>> extract_answer("So she has 19 left."), extract_answer("So she has 19 left.", lenient=True)
     (None, '19')
     """
+    if not isinstance(text, str):
+        return None
     think, answer = tags
     visible = after_thinking(text, think)
     if visible is None:

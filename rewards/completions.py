@@ -66,6 +66,8 @@ def _any_tag(tag: str) -> re.Pattern:
 
 def check_column(name: str, column: list, completions: list[Completion]) -> None:
     """Raise a `ValueError` that names the column unless it has one value for each completion."""
+    if isinstance(completions, str):
+        raise ValueError("`completions` is one string: give a list of completions.")
     if isinstance(column, str) or not hasattr(column, "__len__"):
         kind = "string" if isinstance(column, str) else type(column).__name__
         raise ValueError(f"The column `{name}` is one {kind}: give a list, one value for each completion.")

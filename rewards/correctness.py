@@ -95,7 +95,10 @@ class _CorrectnessReward:
         self.prefix = "lenient_" if lenient else ""
         self.__name__ = f"{self.prefix}correctness_reward"
 
-    def __call__(self, completions: list[Completion], log_extra=None, **columns) -> list[float | None]:
+    def __call__(
+        self, completions: list[Completion], *, answer=None, solution=None, log_extra=None, **columns
+    ) -> list[float | None]:
+        columns |= {"answer": answer, "solution": solution}
         column, golds = gold_values(self.__name__, completions, columns, self.gold_column)
         texts = [completion_text(completion, self.tags[0]) for completion in completions]
         answers = [extract_answer(text, lenient=self.lenient, tags=self.tags) for text in texts]
@@ -117,7 +120,8 @@ def gold_values(reward: str, completions: list, columns: dict, gold_column: str 
     given = [name for name in names if columns.get(name) is not None]
     if not given:
         wanted = " or ".join(f"`{name}`" for name in names)
-        raise ValueError(f"{reward} needs the gold answers: give the data set a column {wanted}.")
+        another = "" if gold_column or reward != "correctness_reward" else ", or name another by gold_column"
+        raise ValueError(f"{reward} needs the gold answers: give the data set a column {wanted}{another}.")
     for name in given:
         check_column(name, columns[name], completions)
     return given[0], columns[given[0]]

@@ -99,6 +99,7 @@ def is_equivalent(candidate: str | None, gold: str | int | float, *, timeout: fl
 def are_equivalent(candidates: list[str | None], golds: list, *, timeout: float = 1.0) -> list[bool | None]:
     """`is_equivalent` for each pair; what needs the algebra is checked in parallel, and each pair once."""
     check_timeout(timeout)
+    candidates = [found if found is None or isinstance(found, str) else gold_answer(found) for found in candidates]
     texts = [gold_answer(gold) for gold in golds]
     verdicts = [_by_spelling(candidate, gold) for candidate, gold in zip(candidates, texts, strict=True)]
     undecided = [row for row, verdict in enumerate(verdicts) if verdict == "undecided"]

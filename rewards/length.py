@@ -144,7 +144,10 @@ def get_cosine_length_reward(
     min_value_correct: float = 0.5,
     max_value_correct: float = 1.0,
 ) -> _CosineLengthReward:
-    """A reward for the right answer that depends on its length, along a cosine (Yeo et al., 2025).
+    r"""A reward for the right answer that depends on its length, along a cosine (Yeo et al., 2025).
+
+    r = low + (high - low) * (1 + cos(π * min(len, max_len) / max_len)) / 2, where low and high are the bounds of a
+    right completion, and those of a wrong one the other way round (arXiv 2502.03373, appendix C.1).
 
     Range: [min_value_wrong, max_value_correct], None for an unusable gold
 
@@ -186,7 +189,8 @@ class _OverlongPenaltyReward:
 
     r = 0 if len <= max_len - buffer; (max_len - buffer - len) / buffer up to max_len; -1 beyond. The soft overlong
     punishment of DAPO (Yu et al., 2025, arXiv 2503.14476, equation 13). TRL cuts a completion at
-    `max_completion_length`, so that is the highest useful max_len.
+    `max_completion_length`, so that is the highest useful max_len, and with a buffer of 0 a cut one goes free there.
+    In `completion_ids` the tokens of tools' results count too, as TRL passes them.
 
     Range: [-1, 0], never None
 
@@ -223,7 +227,10 @@ class _OverlongPenaltyReward:
 
 
 def get_overlong_penalty_reward(max_len: int, buffer: int) -> _OverlongPenaltyReward:
-    """A penalty for completions near and beyond the length limit (DAPO, equation 13).
+    r"""A penalty for completions near and beyond the length limit (DAPO, equation 13).
+
+    r = 0 if len <= max_len - buffer; (max_len - buffer - len) / buffer up to max_len; -1 beyond (Yu et al., 2025,
+    arXiv 2503.14476).
 
     Range: [-1, 0], never None
 
@@ -259,4 +266,6 @@ def _token_counts(reward: str, completion_ids: list[list[int]] | None, completio
     if completion_ids is None:
         raise ValueError(f"{reward} counts tokens: give `completion_ids`, as TRL does.")
     check_column("completion_ids", completion_ids, completions)
+    if not all(hasattr(ids, "__len__") for ids in completion_ids):
+        raise ValueError("`completion_ids` must have a list of token ids for each completion.")
     return [len(ids) for ids in completion_ids]

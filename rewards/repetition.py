@@ -18,8 +18,16 @@ _PUNCTUATION = (
     + "\u00a1-\u00bf\u2000-\u206f\u3000-\u303f"
     + "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 )
+# Beyond these: money, letter-like signs, arrows, mathematics, boxes, dingbats; CJK strokes and radicals; signs of
+# full width; notes; emoji.
+_SYMBOLS = (
+    "\u00d7\u00f7\u02c2-\u02df\u20a0-\u20cf\u2100-\u214f\u2190-\u2bff"
+    + "\u2e80-\u2fff\u3190-\u319f\u31c0-\u31ef\ufe62-\ufe66\uffe0-\uffee\ufffc\ufffd"
+    + "\U0001d000-\U0001d3ff\U0001f000-\U0001fbff"
+)
+_ALONE = UNSPACED + _PUNCTUATION + _SYMBOLS
 # A word is cut after 30 characters: "lalalala..." without a space repeats itself all the same.
-_WORD = re.compile(rf"[{UNSPACED}{_PUNCTUATION}]|[^\s{UNSPACED}{_PUNCTUATION}]{{1,30}}")
+_WORD = re.compile(rf"[{_ALONE}]|[^\s{_ALONE}]{{1,30}}")
 # Bound, so that no completion takes long: tokens, or characters of the text, that are read.
 _LONGEST = 100_000
 
@@ -38,9 +46,9 @@ class _RepetitionPenaltyReward:
     Args:
         completions (`list[str]` or `list[list[dict]]`): B completions, as strings or chat messages.
         completion_ids (`list[list[int]]`, *optional*): B lists of token ids, as TRL passes them; the n-grams are of
-            tokens then. Without them they are of words in lower case, a punctuation mark being a word. A script
-            without spaces (Chinese, Japanese, Thai, ...) is split by character. The first 100,000 tokens, or
-            characters of the text, are read.
+            tokens then. Without them they are of words in lower case, each punctuation mark and each symbol or emoji
+            being a word. A script without spaces (Chinese, Japanese, Thai, ...) is split by character. The first
+            100,000 tokens, or characters of the text, are read.
 
     Returns:
         `list[float]`: B values in [max_penalty, 0.0], never `None`.
@@ -80,6 +88,10 @@ class _RepetitionPenaltyReward:
 
 def get_repetition_penalty_reward(ngram: int = 3, max_penalty: float = -1.0) -> _RepetitionPenaltyReward:
     """A `repetition_penalty_reward` for other n-grams or another penalty.
+
+    r = max_penalty * (1 - distinct n-grams / n-grams), 0.0 for fewer than n tokens (after Yeo et al., 2025, C.2)
+
+    Range: [max_penalty, 0], never None
 
     Args:
         ngram (`int`): how many tokens (or words) in a row are compared, 1 to 100. The more, the milder.

@@ -229,7 +229,7 @@ def test_only_the_right_order_earns_every_tag(pieces):
         ("首先，计算十二加七。然后减去五。最后把结果乘以二。", 3, "Chinese"),
         ("第一步：12+7=19\n第二步：19-5=14", 2, "Chinese labels"),
         ("1. First, add 12 and 7.", 1, "two labels, one step"),
-        ("1. Add 12.\n2. Take 5.\n3. Add 4.\n4. Add 6.\n5. Add 8.", 3, "more than three earn no more"),
+        ("1. Add 12.\n2. Take 5.\n3. Double it all.\n4. Halve 6.\n5. Square 8.", 3, "more than three earn no more"),
         ("First, 5 \\times 3 = 15.", 1, "LaTeX"),
         ("<think>1. Add 12.\n2. Take 5.</think>3. Add 4.\n4. Add 6.", 2, "what follows the thought is no reasoning"),
         ("<think>1. Add 12.\n2. Take 5.", 2, "an unclosed thought"),
@@ -250,12 +250,47 @@ def test_only_the_right_order_earns_every_tag(pieces):
         ("1. I think\n2. So yes\n3. Oh well", 0, "hardly a word"),
         ("1. Add 12 and 7.\n2. Add 12 and 7.\n3. Add 12 and 7.", 1, "the same step again"),
         ("1. Add 12 to 7\n2. add 7 to 12!\n3. ADD 12, 7", 1, "the same words in another order"),
+        ("- x=1\n- x=2\n- x=3", 1, "one equation with other numbers"),
+        ("- x = 1\n- x =2\n- x= 3.", 1, "however it is spaced"),
+        ("1. 1=1\n2. 2=2\n3. 3=3", 0, "numbers that equal themselves"),
+        ("1. aa 1\n2. aa 2\n3. aa 3", 1, "one word with other numbers"),
+        ("1. so x=1\n2. so x=2\n3. so x=3", 1, "a word and an equation with other numbers"),
+        (
+            "1. lorem ipsum dolor\n2. lorem ipsum dolor sit\n3. lorem ipsum dolor sit amet",
+            1,
+            "a step that grows by a word",
+        ),
+        (
+            "First, we add the two numbers. Second, we add the two numbers again. "
+            "Third, we add the two numbers once more.",
+            1,
+            "a step that is said again in a few more words",
+        ),
+        ("1. 3+4\n2. 3 + 4\n3. Then 3+4=7", 1, "a calculation again, otherwise spaced"),
+        ("1. 2x+3=7\n2. 2x=4\n3. x=2", 3, "an equation that is solved"),
+        ("1. 48/2 = 24 clips in May.\n2. 48 + 24 = 72 in all.", 2, "honest arithmetic"),
+        ("1. He has 3 x 4 = 12 cats.\n2. He has 12 - 5 = 7 cats.\n3. He has 7 + 1 = 8 cats.", 3, "in the same words"),
+        ("1. 3 pots * 4 leaves/pot = 12 leaves\n2. 9 pots * 8 leaves/pot = 72 leaves", 2, "with units"),
+        ("1. $5 \\times 3 = 15$\n2. $15 + \\$5 = 20$\n3. \\frac{20}{4} = 5", 3, "calculations in LaTeX"),
+        ("1. It is 12 times 6\n2. It is 8 times 8\n3. It is 72 plus 64", 3, "calculations in words"),
+        ("Step one: add 12.\nStep two: take 5.\nStep Three: double all of it.", 3, "labels in words"),
+        ("Step one\nStep two\nStep three\n", 0, "empty labels in words"),
+        ("Step one, step two, step three, step four, step five", 0, "labels in words on one line"),
         ("1. Add 12." + " " * 100_000 + "\n2. Take 5.", 1, "the first 100,000 characters are read"),
         ("1.5 apples cost 3 dollars\n-5 is less than 3", 0, "decimals and signs are no labels"),
     ],
 )
 def test_a_step_with_something_new_to_say_earns_a_third(text, steps, why):
     assert reasoning_steps_reward(completions=[text, message(text)]) == [steps / 3, steps / 3], why
+
+
+def test_every_line_of_a_worked_solution_is_a_step():
+    lines = (
+        "Anna gets 14 pieces/house * 60 houses = 840 pieces",
+        "Billy gets 11 pieces/house * 75 houses = 825 pieces",
+        "Anna gets 840 pieces - 825 pieces = 15 pieces more than Billy",
+    )
+    assert reasoning_steps_reward(completions=["- " + "\n- ".join(lines), "\n".join(lines)]) == [1.0, 0.0]
 
 
 def test_steps_that_the_parser_set_aside_are_the_reasoning():

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -151,6 +152,124 @@ def test_another_language_does_not_pass_for_english_in_pieces_or_in_disguise(tex
     assert share(text, "en") <= 0.1
 
 
+def in_pieces(words: int) -> list[str]:
+    """The English paragraph, so many words at a time."""
+    every = re.findall("[A-Za-z]+", ENGLISH)
+    return [" ".join(every[start : start + words]) for start in range(0, len(every), words)]
+
+
+WORDS = in_pieces(1)
+FENCE = "\n```\n" + "\n".join(in_pieces(5)) + "\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (FENCE, "short lines in a fence"),
+        ("好的。" + FENCE * 20, "twenty fences"),
+        ("<think>好的。</think>" + FENCE, "fences outside the thought"),
+        ("好的。" + FENCE + "答案是七十二。", "a fence between words"),
+        (" ".join(f"`{piece}`" for piece in in_pieces(4)), "inline code"),
+        (" ".join(f"${piece}$" for piece in in_pieces(4)), "inline math"),
+        (" ".join(f"$\\text{{{piece}}}$" for piece in in_pieces(4)), "text in math"),
+        ("```\n" + "\n".join(f"# {piece};" for piece in in_pieces(8)) + "\n```", "comments"),
+        (" ".join(piece.replace(" ", "_") for piece in in_pieces(6)), "names of many words"),
+        (" ".join(f"{word}{i}" for i, word in enumerate(WORDS)), "names with a number"),
+        (" ".join(f"<{word}>" for word in WORDS), "tags"),
+        (" ".join(f"\\{word}" for word in WORDS), "commands"),
+        (" ".join("".join(WORDS)), "letter by letter"),
+        ("-".join("".join(WORDS)), "with hyphens"),
+        ("  ".join(" ".join(word) for word in WORDS), "letter by letter, with gaps between the words"),
+        (" ".join("\u00ad".join(word) for word in WORDS), "soft hyphens"),
+        (" ".join("\u200b".join(word) for word in WORDS), "spaces of no width"),
+        (" ".join("\u200c".join(word) for word in WORDS), "joiners"),
+        (" ".join(word.upper() for word in WORDS if len(word) < 5), "short capitals"),
+        ("```\nwe add the two\nnumbers and get seven\n```", "one sentence"),
+    ],
+)
+@pytest.mark.parametrize("target", ["zh", "fr"])
+def test_a_thought_cannot_hide_in_what_is_no_words(text, why, target):
+    assert share(text + "\n#### 72", target) <= 0.15, why
+
+
+def test_a_hidden_thought_in_the_target_language_is_in_it():
+    assert share(FENCE, "en") == 1.0
+
+
+LATEX = (
+    r"Let $\triangle ABC$ have $\angle A = 60^\circ$. \[ BC^2 = AB^2 + AC^2 - 2 \cdot AB \cdot AC \cos A. \] So $BC = "
+    r"\sqrt{49} = 7$ and $r = \frac{\text{area}}{s} = \frac{\sqrt{3}}{4} \cdot \frac{40}{10}$. \boxed{\sqrt{3}}"
+)
+DENSE_LATEX = (
+    r"\[ \begin{aligned} \sum_{k=1}^{n} k^2 &= \frac{n(n+1)(2n+1)}{6} \\ \lim_{n\to\infty} \frac{1}{n^3} &= 0 \\ "
+    r"\text{volume} &= \pi \int_0^1 \text{radius}^2 \, dx \\ \text{mass} &= \rho \cdot \text{volume} \end{aligned} \]"
+)
+SEARCH = """
+```python
+from collections import deque
+
+def shortest_path(graph, source, target):
+    queue = deque([source])
+    distance = {source: 0}
+    while queue:
+        node = queue.popleft()
+        if node == target:
+            return distance[node]
+        for neighbour in graph[node]:
+            if neighbour not in distance:
+                distance[neighbour] = distance[node] + 1
+                queue.append(neighbour)
+    return -1
+
+graph = read_graph(sys.stdin)
+print(shortest_path(graph, 'start', 'finish'))
+```
+"""
+CPP = """
+```cpp
+#include <bits/stdc++.h>
+using namespace std;
+int main() {
+    string s; cin >> s;
+    map<char,int> count;
+    for (char c : s) count[c]++;
+    vector<pair<int,char>> result;
+    for (auto &item : count) result.push_back({item.second, item.first});
+    sort(result.rbegin(), result.rend());
+    for (auto &item : result) cout << item.second << endl;
+}
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "why"),
+    [
+        (LATEX, "en", "geometry in LaTeX"),
+        (DENSE_LATEX + r" \boxed{\pi\rho}", "en", "nothing but LaTeX"),
+        (DENSE_LATEX + r" 所以质量是 $\boxed{\pi\rho}$。", "zh", "LaTeX with English names in it"),
+        (
+            r"On pose $u = \ln x$ et on a \[\int_0^1 u\,du = \frac12\] $P = \frac{\text{favorables}}{\text{cas}}$",
+            "fr",
+            "few words",
+        ),
+        ("我们用广度优先搜索求最短路径，代码如下。" + SEARCH, "zh", "one sentence, then a program"),
+        ("模拟即可，直接统计每个字母出现的次数，再排序输出。" + CPP, "zh", "in C++"),
+        (f"<think>{CHINESE}</think>" + SEARCH + CPP, "zh", "a thought, then two programs"),
+        ("Wir suchen den kürzesten Weg in einem Graphen mit einer Warteschlange." + SEARCH, "de", "names in English"),
+        ("We search the graph from its start with a queue and count the steps." + SEARCH + CPP, "en", "English"),
+        (
+            "在三角形ABC中，D是AB的中点，E是AC的中点，则DE平行于BC，三角形ADE与ABC相似，BCED是梯形。",
+            "zh",
+            "names of points",
+        ),
+        ("设五个点为 A B C D E F，依次相连。", "zh", "points in a row"),
+    ],
+)
+def test_honest_math_and_code_are_no_hidden_thought(text, target, why):
+    assert share(text, target) == 1.0, why
+
+
 @pytest.mark.parametrize(
     ("extra", "why"),
     [
@@ -264,6 +383,14 @@ def test_the_target_of_the_factory_comes_before_the_column():
             1.0,
             "the last user message, in blocks",
         ),
+        ("Sam buys 3 croissants.", ENGLISH, 1.0, "a word of two languages"),
+        ("Janet\u2019s ducks lay 16 eggs per day.", ENGLISH, 1.0, "a typographic apostrophe"),
+        ("Janet's ducks lay 16 eggs per day.", ENGLISH, 1.0, "and a plain one"),
+        ("Convert 3 km to m", ENGLISH, 1.0, "units"),
+        ("Berechne 3+4.", PARAGRAPHS["de"], 1.0, "one German word"),
+        ("Calculez 3+4.", FRENCH, 1.0, "one French word"),
+        ("Sam", ENGLISH, None, "a name"),
+        ("\ud800 ab", ENGLISH, None, "a lone surrogate"),
         ("2 + 2 = ?", ENGLISH, None, "no word"),
         ("", ENGLISH, None, "empty"),
         (None, ENGLISH, None, "no prompt"),
@@ -305,8 +432,9 @@ def test_an_impossible_setting_is_refused_at_construction():
     for target in ("", 7, ["en"]):
         with pytest.raises(ValueError, match="`target`"):
             get_language_consistency_reward(target=target)
-    with pytest.raises(ValueError, match="`think`"):
-        get_language_consistency_reward(think="")
+    for think in ("", "<think>", "a b", "think\n", 7):
+        with pytest.raises(ValueError, match="`think` must be None or a tag's name of letters, digits, _ and -"):
+            get_language_consistency_reward(think=think)
 
 
 def test_a_reward_is_named_and_survives_pickling():
@@ -355,7 +483,18 @@ HOSTILE += [
     "1a",
     "_a",
 ]
-HOSTILE += ["AB ", "ｆｆ ", "☃", "ⴰⴱ ", "$il y a six pommes dans mon jardin$ ", "`il y a six pommes dans mon jardin` "]
+HOSTILE += [
+    "a ",
+    "we_",
+    "`ab` ",
+    "\\ab",
+    "AB ",
+    "ｆｆ ",
+    "☃",
+    "ⴰⴱ ",
+    "$il y a six pommes dans mon jardin$ ",
+    "`il y a six pommes dans mon jardin` ",
+]
 
 
 @pytest.mark.parametrize("unit", HOSTILE)

@@ -22,22 +22,34 @@ from rewards.score import score, table
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _arguments(argv)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, mode))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows what it can
     try:
-        code = args.command(args)
-        sys.stdout.flush()
-        return code
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            return 0
+        print(f"error: Standard output cannot be written: {error.strerror}.", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str] | None) -> int:
+    args = _arguments(argv)
+    try:
+        return args.command(args)
     except InputError as error:
-        sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "Stopped.", file=sys.stderr)
         return 130
 
 
@@ -74,8 +86,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     command.add_argument(
         "--data",
         metavar="FILE",
-        help="JSONL rows with `prompt`, a right `completion`, `answer` and the reward's other columns, in place of "
-        "the built-in rows",
+        help="JSONL rows with `prompt`, a right `completion`, the gold answer and the reward's other columns, in place "
+        "of the built-in rows",
+    )
+    command.add_argument(
+        "--gold-column",
+        metavar="NAME",
+        help="the column of the gold answer (default: answer, solution, or the one whose values stand in the "
+        "completions)",
     )
     command.set_defaults(command=_audit)
     return parser.parse_args(argv)
@@ -124,7 +142,7 @@ def _score(args: argparse.Namespace) -> int:
 
 def _audit(args: argparse.Namespace) -> int:
     # Closed whatever happens, so that the reward's process ends.
-    with contextlib.closing(audit(args.reward, args.data)) as checks:
+    with contextlib.closing(audit(args.reward, args.data, args.gold_column)) as checks:
         lines = report(args.reward, checks)
         while True:
             try:

@@ -6,6 +6,7 @@ is a failed check, and the audit goes on. Nothing here evaluates any text.
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import math
 import multiprocessing
@@ -23,11 +24,15 @@ from pathlib import Path
 
 from rewards.battery import (
     ANSWER_POLICIES,
+    COPY,
     FILLER,
     FORM_POLICIES,
+    NOTHING,
+    WITHOUT_ANSWER_TAGS,
     Policy,
     Row,
     built_in_rows,
+    gold_text,
     hostile_texts,
     with_wrong_answers,
 )
@@ -185,6 +190,7 @@ def _outcome(reward, known: set | None, how: str, columns: dict) -> Outcome:
     return Outcome(rewards, None, time.perf_counter() - start)
 
 
+@functools.lru_cache(maxsize=64)
 def tokens(text: str) -> list[int]:
     """Stable token ids, about as many as a tokenizer makes; of a hostile text the first few thousand."""
     return [zlib.crc32(piece.encode("utf-8", "surrogatepass")) % 50_000 for piece in _PIECE.findall(text[:100_000])]
@@ -193,25 +199,32 @@ def tokens(text: str) -> list[int]:
 _PIECE = re.compile(r"\w{1,6}|\s|[^\w\s]")
 
 
-def audit(name: str, data: str | None = None) -> Iterator[Check]:
+def audit(name: str, data: str | None = None, gold_column: str | None = None) -> Iterator[Check]:
     """Every check of the reward called `name`, one by one.
 
     Args:
         name (`str`): a reward of this package, or a dotted path.
         data (`str`, *optional*): a JSONL file of rows with `prompt`, `completion` (right, and in the form that the
-            reward wants), `answer` or `solution`, and the reward's other columns, in place of the built-in rows.
+            reward wants), the gold answer, and the reward's other columns, in place of the built-in rows.
+        gold_column (`str`, *optional*): the column of the gold answer; else it is `answer`, `solution`, or the column
+            whose values stand in the completions.
 
     Raises:
-        `InputError`: the reward cannot be loaded, or needs a column that the rows do not have.
+        `InputError`: the reward cannot be loaded, needs a column that the rows do not have, or uses a gold answer
+            that cannot be told from the other columns.
     """
+    candidates = [_rows_of(data, gold_column)] if data else built_in_rows()
+    if gold_column and not data:
+        for row in (row for rows in candidates for row in rows):
+            row.columns[gold_column], row.gold_column = row.gold, gold_column
     worker = Worker(name)
     try:
-        yield from _Audit(worker, name, [_rows_of(data)] if data else built_in_rows()).checks()
+        yield from _Audit(worker, name, candidates).checks()
     finally:
         worker.stop()
 
 
-def _rows_of(path: str) -> list[Row]:
+def _rows_of(path: str, gold_column: str | None) -> list[Row]:
     try:
         file = open(path, "rb")
     except OSError as error:
@@ -231,7 +244,24 @@ def _rows_of(path: str) -> list[Row]:
             rows.append(Row(row["prompt"], completion_text(row["completion"]), columns))
     if len(rows) < 2:
         raise InputError(f"{path} has one row: the audit compares rows, and needs two or more.")
+    columns = dict.fromkeys(key for row in rows for key in row.columns)
+    if gold_column and gold_column not in columns:
+        raise InputError(f"{path} has no column `{gold_column}`; its rows have: {', '.join(columns) or 'none'}.")
+    for row in rows:
+        row.gold_column = gold_column or _gold_column(rows, list(columns))
     return with_wrong_answers(rows)
+
+
+def _gold_column(rows: list[Row], columns: list[str]) -> str | None:
+    """The column whose values stand in the right completions, nearest to the end; `answer` and `solution` first."""
+    usual = [name for name in ("answer", "solution") if name in columns]
+    behind = {}  # how much stands behind the gold answer
+    for name in columns:
+        golds = [gold_text(row.columns.get(name)) for row in rows]
+        if len(set(golds)) > 1 and all(gold and gold in row.honest for gold, row in zip(golds, rows, strict=True)):
+            behind[name] = sum(len(row.honest.rpartition(gold)[2]) for gold, row in zip(golds, rows, strict=True))
+    standing = [name for name in usual if name in behind] or sorted(behind, key=behind.get)
+    return next(iter(standing + usual), None)
 
 
 class _Audit:
@@ -246,13 +276,18 @@ class _Audit:
             needed = " and ".join(f"`{column}`" for column in missing)
             raise InputError(
                 f"{self.name} needs the column {needed}: give rows that have it, with `prompt` and `completion`, "
-                "in a JSONL file by --data."
+                "in a JSONL file by --data, or name the column by --gold-column if it is the gold answer's."
             )
         if fault := self._choose_rows():
             yield fault  # nothing else can be judged
             return
         again = self._compare("determinism", "the same a second time", self._ask(self._base()), self._base())
         self.uses_gold = self._uses_gold(noisy=again.verdict != "PASS")
+        if self.uses_gold and not all(row.gold for row in self.rows):
+            raise InputError(
+                f"{self.name} judges by the rows' columns, and which one is the gold answer cannot be told: name it by "
+                "--gold-column, with a value in each row."
+            )
         yield from self._contract(facts, comparable=again.verdict == "PASS")
         yield again
         if again.verdict == "PASS":
@@ -290,7 +325,8 @@ class _Audit:
         what = errors[0] if errors else "returned None for every honest completion"
         raise InputError(
             f"{self.name} {what.rstrip('.')}. If it needs other rows, give some by --data, a JSONL file with "
-            "`prompt`, `completion` (a right one) and its columns."
+            "`prompt`, `completion` (a right one) and its columns; if its gold answer has another column, name it by "
+            "--gold-column."
         )
 
     def _fault(self, error: str, completion: str | None = None) -> Check:
@@ -378,7 +414,8 @@ class _Audit:
             (
                 row,
                 [
-                    {"role": "assistant", "content": "Let me look this up."},
+                    # Where the last turn says nothing, the one before would be the answer.
+                    {"role": "assistant", "content": text and "Let me look this up."},
                     {"role": "tool", "content": "Nothing was found."},
                     {"role": "assistant", "content": text},
                 ],
@@ -414,8 +451,6 @@ class _Audit:
         name = "a gold answer of None cannot be judged: None"
         if not self.uses_gold:
             yield Check(section, name, "SKIP", "it uses no gold answer")
-        elif not all(row.gold for row in self.rows):
-            yield Check(section, name, "SKIP", "the rows have no `answer` or `solution`")
         else:
             without = [(_with_gold(row, None), text) for row, text in pairs]
             yield self._compare(section, name, self._ask(without), pairs, [None] * len(pairs))
@@ -451,10 +486,10 @@ class _Audit:
 
     def _hostile(self) -> Iterator[Check]:
         section, row = "hostile", self.rows[0]
-        frames = [("<think>Hm.</think><answer>{}</answer>", row)]
+        frames = [(row.thinking("Hm.") + row.tagged("{}"), row)]
         # Beside a gold answer that is no number: what compares numbers first has to go further.
         symbolic = _with_gold(row, r"x^2+\sqrt{2}") if self.uses_gold else row
-        frames.append(("<think>Hm.</think>The answer is \\boxed{{{}}}.", symbolic))
+        frames.append((row.thinking("Hm.") + "The answer is \\boxed{{{}}}.", symbolic))
         self._warm_up(symbolic)
         hangs = 0
         for hostile in hostile_texts():
@@ -484,7 +519,9 @@ class _Audit:
 
     def _warm_up(self, symbolic: Row) -> None:
         """What a reward loads once, on its first difficult answer, is no answer's fault."""
-        self._ask([(symbolic, "<think>Hm.</think><answer>\\sqrt{2}+x \\cdot x</answer>")], "in a thread")
+        difficult = "\\sqrt{2}+x \\cdot x"
+        for marked in (symbolic.tagged(difficult), f"\\boxed{{{difficult}}}"):
+            self._ask([(symbolic, symbolic.thinking("Hm.") + marked)], "in a thread")
 
     def _evaluates_nothing(self, section: str, row: Row) -> Check:
         name = "runs no code of the completion"
@@ -506,7 +543,7 @@ class _Audit:
         policies = FORM_POLICIES + ANSWER_POLICIES * self.uses_gold
         for row in self.rows:
             entries.append((None, row, row.honest))
-            for policy in policies:
+            for policy in [*policies, WITHOUT_ANSWER_TAGS]:
                 if (completion := policy.answer(row)) is not None:
                     entries.append((policy.name, row, completion))
         outcome = self._ask([(row, completion) for _, row, completion in entries])
@@ -514,29 +551,47 @@ class _Audit:
             yield Check(section, "all policies in one batch", "FAIL", f"it {outcome.error}")
             return
         earned: dict = {}  # policy: [(reward, honest reward, completion)]
-        honest = 0.0
+        honest, unjudged = None, None
         for (policy, _, completion), reward in zip(entries, outcome.rewards, strict=True):
-            reward = reward or 0.0  # TRL adds a None as nothing
             honest = reward if policy is None else honest
-            earned.setdefault(policy, []).append((reward, honest, completion))
+            if reward is None and honest is not None and unjudged is None:
+                unjudged = completion
+            earned.setdefault(policy, []).append((reward or 0.0, honest or 0.0, completion))
+        reason = "TRL leaves a None out, so it costs nothing: a bad completion is 0.0"
+        fault = ("PASS",) if unjudged is None else ("FAIL", reason, unjudged)
+        yield Check(section, "None is for a row that cannot be judged, not for a bad completion", *fault)
         everything = [reward or 0.0 for reward in outcome.rewards]
         low, high = min(everything), max(everything)
         if low == high:
-            yield Check(section, "tells completions apart", "FAIL", f"every completion earns {_figure(low)}")
+            reason = f"every completion earns {_figure(low)}; if these rows lack the form that it wants, give right "
+            reason += "completions by --data"
+            yield Check(section, "tells completions apart", "FAIL", reason)
             return
         if high <= 0 and not self.uses_gold:
             yield from self._penalty(section, earned, low, high)
             return
+        kinds = self._kinds(earned)
         for policy in policies:
-            yield self._against_honest(section, policy, earned.get(policy.name))
+            yield self._against_honest(section, policy, earned.get(policy.name), policy.earns_less_from in kinds)
         if not self.uses_gold:
             yield Check(section, "wrong answers in the right form", "SKIP", "it uses no gold answer")
 
-    def _against_honest(self, section: str, policy: Policy, results: list | None) -> Check:
+    def _kinds(self, earned: dict) -> set[str]:
+        """What the reward is, of the kinds that `Policy` names."""
+        if self.uses_gold:
+            return {"any", "gold", "words"}
+        means = {policy: _mean([reward for reward, _, _ in results]) for policy, results in earned.items()}
+        kinds = {"any"}
+        if means[COPY] < means[None] - 1e-6:
+            kinds.add("words")
+        if means.get(WITHOUT_ANSWER_TAGS.name, math.inf) <= means[NOTHING] + 1e-6:
+            kinds.add("form")
+        return kinds
+
+    def _against_honest(self, section: str, policy: Policy, results: list | None, strict: bool) -> Check:
         if not results:
             return Check(section, policy.name, "SKIP", "makes no sense for these rows")
         got, honest = _mean([reward for reward, _, _ in results]), _mean([right for _, right, _ in results])
-        strict = (self.uses_gold and not policy.may_tie) or policy.says_nothing
         figures = f"{_figure(got)} against {_figure(honest)} for honest answers"
         if got < honest - 1e-6 or (not strict and got <= honest + 1e-6):
             return Check(section, policy.name, "PASS", figures)
@@ -571,7 +626,7 @@ BASE = (
 
 
 def _with_gold(row: Row, gold) -> Row:
-    changed = {key: gold for key in ("answer", "solution") if key in row.columns}
+    changed = {key: gold for key in ("answer", "solution", row.gold_column) if key in row.columns}
     return dataclasses.replace(row, columns={**row.columns, **changed})
 
 

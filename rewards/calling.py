@@ -52,10 +52,15 @@ def load_reward(name: str):
         raise InputError(f"There is no reward {name!r}: {hint}")
     if "" not in sys.path:
         sys.path.insert(0, "")
+    argv, sys.argv = sys.argv, sys.argv[:1]  # a module that parses the command line when imported reads none of ours
     try:
         module = importlib.import_module(module_name) if module_name else rewards
-    except Exception as error:  # the user's module may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's module may raise anything, and exit
         raise InputError(f"The module {module_name!r} cannot be imported: {describe(error)}") from error
+    finally:
+        sys.argv = argv
     try:
         reward = getattr(module, attribute)
     except AttributeError:
@@ -127,7 +132,10 @@ def _number(value) -> float | None:
 
 
 async def _awaited(awaitable):
-    return await awaitable
+    try:
+        return await awaitable
+    except (SystemExit, KeyboardInterrupt) as error:  # they would end the loop, and the caller would wait for ever
+        raise RuntimeError(describe(error)) from error
 
 
 @functools.cache
@@ -144,7 +152,7 @@ def read_rows(file: BinaryIO, name: str) -> Iterator[tuple[int, dict, int]]:
     for number, line in enumerate(file, start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            row = json.loads(text) if text else None
+            row = json.loads(text, parse_float=_finite, parse_constant=_finite) if text else None
         except UnicodeDecodeError as error:
             raise InputError(f"Line {number} of {name} is not UTF-8 text.") from error
         except (ValueError, RecursionError) as error:  # also a number of more than 4,300 digits
@@ -156,6 +164,14 @@ def read_rows(file: BinaryIO, name: str) -> Iterator[tuple[int, dict, int]]:
             yield number, row, len(line)
     if empty:
         raise InputError(f"{name} is empty: it must hold one JSON object on each line.")
+
+
+def _finite(number: str) -> float:
+    """NaN and numbers beyond a float, which no JSON may hold when it is written again, are refused."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no finite number")
+    return value
 
 
 def is_messages(value) -> bool:
@@ -171,7 +187,10 @@ def describe(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    return printable(" ".join(str(error).split()), 300)
+    try:
+        return printable(" ".join(str(error).split()), 300)
+    except Exception:  # anybody's exception may fail to say what it is
+        return ""
 
 
 def printable(text: object, width: int = 60) -> str:

@@ -4,9 +4,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rewards.calling import (
     FROM_TRL,
@@ -73,17 +72,30 @@ def score(path: str, names: list[str], output: str | None = None, overwrite: boo
             list of either; and `prompt`, `answer` and any other columns, which go to the rewards.
         names (`list[str]`): rewards of this package, or dotted paths.
         output (`str`, *optional*): a JSONL file to write: each completion with its row and its rewards by name.
-        overwrite (`bool`): replace `output` if it exists.
+        overwrite (`bool`): replace `output` if it exists, once all is judged; until then the rows are in `output.part`.
         rows (`int`): how many completions to keep for the table.
 
     Raises:
-        `InputError`: anything that is wrong with the file, the names or a reward; what is written stays.
+        `InputError`: anything that is wrong with the file, the names or a reward; what is in `output.part` stays.
     """
     rewards = {name: load_reward(name) for name in dict.fromkeys(names)}
     labels = _labels(list(rewards))
     rewards = {labels[name]: reward for name, reward in rewards.items()}
-    _check_output(path, output, overwrite)
+    partial, target = _output_files(path, output, overwrite)
     scores = Scores([], {name: Tally() for name in rewards})
+    try:
+        _score(path, rewards, partial, rows, scores)
+        if partial != target:
+            os.replace(partial, target)
+    except (InputError, OSError, KeyboardInterrupt) as error:
+        kind = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else InputError
+        said = f"{error.filename or path}: {error.strerror}" if isinstance(error, OSError) else str(error) or "Stopped"
+        kept = f"; {partial} holds the rows before" if partial and scores.samples else ""
+        raise kind(f"{said.rstrip('.')}{kept}.") from error
+    return scores
+
+
+def _score(path: str, rewards: dict, output: str | None, rows: int, scores: Scores) -> None:
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_opened(path))
         bar = stack.enter_context(_progress_bar(path))
@@ -91,16 +103,14 @@ def score(path: str, names: list[str], output: str | None = None, overwrite: boo
         columns = {}  # every column seen so far, so that a chunk of rows without one is not a file without one
         for chunk in _chunks(_samples(file, path, bar)):
             columns |= dict.fromkeys(key for sample in chunk for key in sample.row)
-            _judge(chunk, rewards, list(columns), f"; {output} holds the rows before" if written else "")
+            _check_chunk(chunk, scores, rewards if output else ())
+            _judge(chunk, rewards, list(columns))
             if output is not None:
-                if written is None:
-                    written = stack.enter_context(_writable(output))
-                written.writelines(json.dumps(_row(sample)) + "\n" for sample in chunk)
-                written.flush()
+                written = written or stack.enter_context(_writable(output))
+                _write(written, chunk)
             for sample in chunk:
                 _count(sample, scores)
             scores.shown += chunk[: max(0, rows - len(scores.shown))]
-    return scores
 
 
 def _labels(names: list[str]) -> dict[str, str]:
@@ -109,13 +119,20 @@ def _labels(names: list[str]) -> dict[str, str]:
     return {name: part if short.count(part) == 1 else name for name, part in zip(names, short, strict=True)}
 
 
-def _check_output(path: str, output: str | None, overwrite: bool) -> None:
-    if output is None or not Path(output).exists():
-        return
-    if path != "-" and Path(path).exists() and os.path.samefile(path, output):
-        raise InputError(f"--output {output} is the file that is read: give another name.")
-    if not overwrite:
-        raise InputError(f"{output} exists: give another --output, or add --overwrite to replace it.")
+def _output_files(path: str, output: str | None, overwrite: bool) -> tuple[str | None, str | None]:
+    """Where the rows are written, and the file that this becomes when all are; a device is written as it is."""
+    if output is None:
+        return None, None
+    if not output:
+        raise InputError("--output needs the name of a file.")
+    target = os.path.realpath(output) if os.path.islink(output) else output
+    partial = target if os.path.exists(target) and not os.path.isfile(target) else f"{target}.part"
+    for name in filter(os.path.exists, (output, partial)):
+        if path != "-" and os.path.exists(path) and os.path.samefile(path, name):
+            raise InputError(f"--output {output} is the file that is read: give another name.")
+        if not overwrite:
+            raise InputError(f"{name} exists: give another --output, or add --overwrite to replace it.")
+    return partial, target
 
 
 @contextlib.contextmanager
@@ -138,6 +155,16 @@ def _writable(output: str):
         raise InputError(f"{output} cannot be written: {error.strerror}.") from error
 
 
+def _write(file, chunk: list[Sample]) -> None:
+    try:
+        file.writelines(json.dumps(_row(sample)) + "\n" for sample in chunk)
+        file.flush()  # what is judged is not lost, however the run ends
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            file.close()  # which tries once more
+        raise InputError(f"{file.name} cannot be written: {error.strerror}.") from error
+
+
 def _progress_bar(path: str):
     """Bytes read, on standard error if that is a terminal; nothing where tqdm is not installed."""
     if not sys.stderr.isatty():
@@ -152,11 +179,11 @@ def _progress_bar(path: str):
 
 
 def _samples(file, path: str, bar) -> Iterator[Sample]:
-    has_prompt = None
+    before = {}
     for number, row, size in read_rows(file, "standard input" if path == "-" else path):
-        if has_prompt not in (None, "prompt" in row):
-            raise InputError(f"Row {number} has {'no' if has_prompt else 'a'} `prompt`, unlike the rows before it.")
-        has_prompt = "prompt" in row
+        for column, has in (("prompt", "prompt" in row), ("completion_ids", row.get("completion_ids") is not None)):
+            if before.setdefault(column, has) != has:
+                raise InputError(f"Row {number} has {'a' if has else 'no'} `{column}`, unlike the rows before it.")
         yield from _samples_of(number, row)
         if bar is not None:
             bar.update(size)
@@ -166,11 +193,15 @@ def _samples_of(number: int, row: dict) -> list[Sample]:
     key = "completion" if "completion" in row else "completions"
     if key not in row:
         raise InputError(f"Row {number} has no `completion` and no `completions`.")
+    if "completion" in row and "completions" in row:
+        raise InputError(f"Row {number} has `completion` and `completions`: leave one out.")
     value, tokens = row[key], row.get("completion_ids")
     columns = {
         name: column for name, column in row.items() if name not in ("completion", "completions", "completion_ids")
     }
     if isinstance(value, str) or (is_messages(value) and (value or key == "completion")):
+        if tokens is not None and not _is_token_ids(tokens):
+            raise InputError(f"The `completion_ids` of row {number} are no list of whole numbers.")
         return [Sample(str(number), columns, value, tokens)]
     if not isinstance(value, list):
         raise InputError(f"The completion of row {number} is {_kind(value)}, not text or a list of messages.")
@@ -178,7 +209,7 @@ def _samples_of(number: int, row: dict) -> list[Sample]:
         raise InputError(f"Row {number} has an empty list of completions.")
     if tokens is None:
         tokens = [None] * len(value)
-    if not isinstance(tokens, list) or len(tokens) != len(value):
+    elif not isinstance(tokens, list) or len(tokens) != len(value) or not all(map(_is_token_ids, tokens)):
         raise InputError(f"Row {number} needs one list of `completion_ids` for each of its {len(value)} completions.")
     for completion in value:
         if not isinstance(completion, str) and not is_messages(completion):
@@ -189,6 +220,10 @@ def _samples_of(number: int, row: dict) -> list[Sample]:
     ]
 
 
+def _is_token_ids(value) -> bool:
+    return isinstance(value, list) and all(type(token) is int for token in value)
+
+
 def _kind(value) -> str:
     return "null" if value is None else f"of type {type(value).__name__}"
 
@@ -197,7 +232,7 @@ def _chunks(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
     """Lists of about `CHUNK` samples; consecutive rows of one prompt stay together, for group-relative rewards."""
     chunk: list[Sample] = []
     for sample in samples:
-        if len(chunk) >= CHUNK and _prompt(sample) != _prompt(chunk[-1]):
+        if len(chunk) >= CHUNK and _prompt_key(sample) != _prompt_key(chunk[-1]):
             yield chunk
             chunk = []
         chunk.append(sample)
@@ -205,12 +240,27 @@ def _chunks(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
         yield chunk
 
 
-def _prompt(sample: Sample):
+def _prompt_key(sample: Sample) -> int:
     # Without prompts each row is a group of its own, of all the completions on its line.
-    return sample.row.get("prompt", f"row {sample.label.partition('.')[0]}")
+    prompt = sample.row.get("prompt", f"row {sample.label.partition('.')[0]}")
+    return hash(json.dumps(prompt, sort_keys=True))  # a message is the same, whatever the order of its keys
 
 
-def _judge(chunk: list[Sample], rewards: dict, columns: list[str], kept: str) -> None:
+def _check_chunk(chunk: list[Sample], scores: Scores, names: Iterable[str]) -> None:
+    for sample in chunk:
+        if _prompt_key(sample) in scores.groups:
+            raise InputError(
+                f"Row {sample.label} has the prompt of rows that stand far before it: sort the file by prompt, for "
+                "some rewards compare all completions of one prompt."
+            )
+        if taken := [name for name in names if name in sample.row or name in ("completion", "completion_ids")]:
+            raise InputError(
+                f"Row {sample.label} has a column `{taken[0]}` of its own, and the reward of that name would replace "
+                "it in the output: rename the column."
+            )
+
+
+def _judge(chunk: list[Sample], rewards: dict, columns: list[str]) -> None:
     for name, reward in rewards.items():
         arguments = _arguments(chunk, columns)
         if missing := missing_columns(reward, arguments):
@@ -218,8 +268,10 @@ def _judge(chunk: list[Sample], rewards: dict, columns: list[str], kept: str) ->
             raise InputError(f"{name} needs the column {needed}; the rows have: {', '.join(columns) or 'none'}.")
         try:
             values = call_reward(reward, arguments)
-        except Exception as error:  # anybody's reward may raise anything
-            raise InputError(f"{name}, {_culprit(chunk, reward, columns)}: {describe(error)}{kept}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # anybody's reward may raise anything, and exit
+            raise InputError(f"{name}, {_culprit(chunk, reward, columns)}: {describe(error)}") from error
         for sample, value in zip(chunk, values, strict=True):
             sample.rewards[name] = value
 
@@ -239,7 +291,9 @@ def _culprit(chunk: list[Sample], reward, columns: list[str]) -> str:
     for sample in chunk:
         try:
             call_reward(reward, _arguments([sample], columns))
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             return f"row {sample.label}"
     return f"rows {chunk[0].label} to {chunk[-1].label} together"
 
@@ -253,8 +307,7 @@ def _count(sample: Sample, scores: Scores) -> None:
     scores.samples += 1
     for name, value in sample.rewards.items():
         scores.tallies[name].add(value)
-    key = hash(json.dumps(_prompt(sample), sort_keys=True))
-    group = scores.groups.setdefault(key, [0, dict(sample.rewards)])
+    group = scores.groups.setdefault(_prompt_key(sample), [0, dict(sample.rewards)])
     group[0] += 1
     for name, value in sample.rewards.items():
         if group[1][name] != value:

@@ -1,23 +1,33 @@
 """The audit passes every reward of ours, and fails weak ones, each for its own hole."""
 
 import os
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rewards.audit import audit, report
-from rewards.battery import ANSWER_POLICIES, FORM_POLICIES, built_in_rows, hostile_texts
+from rewards.battery import ANSWER_POLICIES, FORM_POLICIES, Hostile, built_in_rows, hostile_texts
 from rewards.calling import InputError, factories, ready_made
 
-# Settings of the factories; one that is not named here makes, without arguments, the ready-made reward.
-ARGUMENTS = {
-    "get_cosine_length_reward": "max_len=1000",
-    "get_overlong_penalty_reward": "max_len=1000, buffer=200",
-    "get_think_format_reward": "answer=None",
-    "get_language_consistency_reward": "target='en'",
-    "get_repetition_penalty_reward": "ngram=5, max_penalty=-0.5",
+# What our factories make, and other honest rewards, each with the holes that it truly has.
+HONEST = {
+    "rewards.get_cosine_length_reward(max_len=1000)": set(),
+    "rewards.get_overlong_penalty_reward(max_len=1000, buffer=200)": set(),
+    "rewards.get_overlong_penalty_reward(16384, 4096)": set(),
+    "rewards.get_think_format_reward(answer=None)": set(),
+    "rewards.get_think_format_reward(think='reasoning')": set(),
+    "rewards.get_think_format_reward(prefilled=True)": set(),
+    "rewards.get_language_consistency_reward(target='en')": set(),
+    "rewards.get_repetition_penalty_reward(ngram=5, max_penalty=-0.5)": set(),
+    "rewards.get_correctness_reward(tags=('reasoning', 'final'))": set(),
+    "after_four_hashes": set(),
+    # Open-r1's expression is right about the form, and takes two blocks for one.
+    "on_lines_of_their_own": {
+        "the honest answer twice",
+        "the honest answer 50 times",
+        "chatter behind the honest answer",
+    },
 }
 WEAK = {
     "substring_reward": {
@@ -25,11 +35,13 @@ WEAK = {
         "hedges: right or wrong",
         "denies the right answer",
         "every number from 0 to 300",
+        "hundreds of answers",
         "the right digits inside a larger number",
         "a false equation with the right side",
         "the right answer in the thinking only",
         "the right answer in a thought without end",
         "the right answer first, then a wrong one",
+        "the right answer in its mark, then a wrong one in its own",
         "a wrong answer, then the right number behind it",
     },
     "first_number_reward": {
@@ -37,6 +49,7 @@ WEAK = {
         "denies the right answer",
         "the right answer in a thought without end",
         "the right answer first, then a wrong one",
+        "the right answer in its mark, then a wrong one in its own",
     },
     "tag_search_reward": {"tag spam"},
     "length_reward": {
@@ -45,37 +58,39 @@ WEAK = {
         "keyword stuffing in the right form",
         "one sentence, 200 times",
         "long filler without an answer",
+        "the honest answer twice",
         "the honest answer 50 times",
         "the honest answer after long filler",
+        "chatter behind the honest answer",
     },
     "keyword_reward": {
         "keyword stuffing",
+        "labels of steps without steps",
         "keyword stuffing in the right form",
         "one sentence, 200 times",
+        "the honest answer twice",
         "the honest answer 50 times",
     },
+    "any_block_reward": {"hundreds of answers", "the right answer in its mark, then a wrong one in its own"},
+    "first_block_reward": {"the right answer in its mark, then a wrong one in its own"},
+    "near_reward": {"off by one", "off by one per cent"},
+    "none_reward": {"None is for a row that cannot be judged, not for a bad completion"},
+    "form_search_reward": {
+        "the honest answer twice",
+        "the honest answer 50 times",
+        "the honest answer after long filler",
+        "chatter behind the honest answer",
+    },
+    "step_label_reward": {"keyword stuffing", "labels of steps without steps"},
+    "any_tag_reward": {"the tags in the wrong order around words"},
 }
 
 
-def ours() -> list[str]:
-    """Dotted paths: the ready-made rewards, and what the factories make, in a module written by `audits`."""
-    made = [f"made_by_factories.{name.removeprefix('get_')}" for name in factories() if name in ARGUMENTS]
-    return [f"rewards.{name}" for name in ready_made()] + made
-
-
 @pytest.fixture(scope="module")
-def audits(tmp_path_factory):
-    """Every audit of the two tests below, two at a time."""
-    folder = tmp_path_factory.mktemp("modules")
-    lines = [
-        f"{name.removeprefix('get_')} = rewards.{name}({ARGUMENTS[name]})" for name in factories() if name in ARGUMENTS
-    ]
-    (folder / "made_by_factories.py").write_text("\n".join(["import rewards", *lines]))
-    sys.path.insert(0, str(folder))
-    with ThreadPoolExecutor(2) as threads:
-        names = ours() + [f"weak_rewards.{name}" for name in WEAK]
-        yield {name: threads.submit(lambda name=name: list(audit(name))) for name in names}
-    sys.path.remove(str(folder))
+def audits():
+    """Every audit of our own rewards, three at a time, for they wait for deadlines."""
+    with ThreadPoolExecutor(3) as threads:
+        yield {name: threads.submit(lambda name=name: list(audit(name))) for name in ready_made()}
 
 
 @pytest.fixture
@@ -93,9 +108,9 @@ def module(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Without the hostile texts, and with one form of the rows."""
+    """Without the hostile texts, and with six rows of one form."""
     monkeypatch.setattr("rewards.audit.hostile_texts", list)
-    monkeypatch.setattr("rewards.audit.built_in_rows", lambda: built_in_rows()[:1])
+    monkeypatch.setattr("rewards.audit.built_in_rows", lambda: [built_in_rows()[0][:6]])
 
 
 def failures(checks) -> dict[str, str]:
@@ -103,11 +118,11 @@ def failures(checks) -> dict[str, str]:
 
 
 def test_every_factory_is_audited_with_settings_or_as_its_ready_made_reward():
-    assert all(name in ARGUMENTS or name.removeprefix("get_") in ready_made() for name in factories())
-    assert ready_made()
+    made = " ".join(HONEST)
+    assert all(f"rewards.{name}(" in made or name.removeprefix("get_") in ready_made() for name in factories())
 
 
-@pytest.mark.parametrize("name", ours())
+@pytest.mark.parametrize("name", ready_made())
 def test_our_own_rewards_pass(audits, name):
     checks = audits[name].result()
     assert failures(checks) == {}
@@ -115,11 +130,29 @@ def test_our_own_rewards_pass(audits, name):
 
 
 @pytest.mark.parametrize("name", WEAK)
-def test_a_weak_reward_fails_for_its_own_hole(audits, name):
-    checks = audits[f"weak_rewards.{name}"].result()
-    failed = [check for check in checks if check.verdict == "FAIL" and check.section != "hostile"]
+def test_a_weak_reward_fails_for_its_own_hole(quick, name):
+    failed = [check for check in audit(f"weak_rewards.{name}") if check.verdict == "FAIL"]
     assert {check.name for check in failed} == WEAK[name]
-    assert all("an honest answer: " in check.reason and check.completion for check in failed)
+    assert all(check.completion is not None for check in failed)
+    assert all("an honest answer: " in check.reason for check in failed) or name == "none_reward"
+
+
+def test_the_gold_column_is_found_by_its_values_or_named(quick, write_jsonl):
+    rows = [
+        {"prompt": f"{i}+{i}?", "completion": f"{i} twice.<answer>{2 * i}</answer>", "level": i, "target": 2 * i}
+        for i in range(3, 12)
+    ]
+    found = failures(audit("weak_rewards.target_reward", str(write_jsonl(rows))))
+    assert "hedges: wrong or right" in found
+    assert "hedges: wrong or right" in failures(audit("weak_rewards.target_reward", gold_column="target"))
+    with pytest.raises(InputError, match=r"has no column `goal`; its rows have: level, target"):
+        list(audit("weak_rewards.target_reward", str(write_jsonl(rows)), "goal"))
+
+
+def test_no_verdict_on_a_gold_answer_that_cannot_be_read(quick, write_jsonl):
+    rows = [{"prompt": "?", "completion": word, "target": [word]} for word in ("one", "two")]
+    with pytest.raises(InputError, match=r"which one is the gold answer cannot be told: name it by --gold-column"):
+        list(audit("weak_rewards.first_of_target_reward", str(write_jsonl(rows))))
 
 
 def test_every_policy_is_for_some_rows():
@@ -127,6 +160,7 @@ def test_every_policy_is_for_some_rows():
     assert len(policies) == len(FORM_POLICIES) + len(ANSWER_POLICIES)
     rows = [row for rows in built_in_rows() for row in rows]
     assert all(any(policy.answer(row) is not None for row in rows) for policy in policies.values())
+    assert {policy.earns_less_from for policy in policies.values()} == {"any", "gold", "words", "form"}
 
 
 @pytest.mark.parametrize("rows", built_in_rows())
@@ -143,7 +177,7 @@ def test_hostile_texts_have_a_name_each():
 
 
 CONTRACT = [
-    ("return [1.0]", "one number or None for each completion", "returned 1 rewards for 48 completions"),
+    ("return [1.0]", "one number or None for each completion", "returned 1 rewards for 24 completions"),
     ("return 1.0", "one number or None for each completion", "returned float, not a list"),
     ("return ['1'] * len(completions)", "one number or None for each completion", "returned str, not a number"),
     ("return [float('nan')] * len(completions)", "one number or None for each completion", "returned nan, not a fin"),
@@ -152,7 +186,7 @@ CONTRACT = [
     ("return [float('k>' in c) for c in completions]", "strings and messages are judged alike", "0, not 1"),
     ("return [float('k>' in str(c)) for c in completions]", "tag spam", "as much as"),
     ("return [float('k>' in (c[-1]['content'])) for c in completions]", "strings and messages are", "raised TypeError"),
-    ("return [0.5] * len(completions)", "tells completions apart", "every completion earns 0.5"),
+    ("return [0.5] * len(completions)", "tells completions apart", "earns 0.5; if these rows lack the form"),
     (
         "return [-1.0 * ('e' in text(c) or text(c).isdigit()) for c in completions]",
         "a penalty: honest answers go free",
@@ -166,7 +200,7 @@ CONTRACT = [
     ),
     ("CALLS.append(1); return [float(len(CALLS))] * len(completions)", "the same a second time", ", not "),
     ("return [float(i) for i, c in enumerate(completions)]", "the same with the prompts in another order", "not 0"),
-    ("return [1 / len(completions) for c in completions]", "a prompt's completions do not depend", "0.25, not 0.02"),
+    ("return [1 / len(completions) for c in completions]", "a prompt's completions do not depend", "0.25, not 0.04"),
     ("return [float(hash(text(c)) % 1000) for c in completions]", "the same in a new process", "not"),
 ]
 
@@ -189,6 +223,37 @@ def test_missing_kwargs_names_and_pickling_fail_their_own_checks(module, quick):
     assert set(failed) == {"has a __name__", "takes columns it does not know", "works after pickling"}
 
 
+@pytest.mark.parametrize(("reward", "holes"), HONEST.items())
+def test_an_honest_reward_finds_rows_of_its_form(module, monkeypatch, reward, holes):
+    monkeypatch.setattr("rewards.audit.hostile_texts", list)
+    theirs = module(
+        "import re, rewards\nfrom rewards.completions import completion_text as text\n"
+        "def after_four_hashes(completions, answer, **kwargs):\n"
+        "    found = [re.search(r'#### (\\d+)$', text(c)) for c in completions]\n"
+        "    is_right = [f is not None and f[1] == str(a).removesuffix('.0') for f, a in zip(found, answer)]\n"
+        "    return [None if a is None else float(right) for a, right in zip(answer, is_right)]\n"
+        "def on_lines_of_their_own(completions, **kwargs):\n"
+        "    form = r'^<think>\\n.*?\\n</think>\\n<answer>\\n.*?\\n</answer>$'\n"
+        "    return [float(bool(re.match(form, text(c), re.DOTALL | re.MULTILINE))) for c in completions]\n"
+        f"my_reward = {reward}\n"
+    )
+    assert set(failures(audit(f"{theirs}.my_reward"))) == holes
+
+
+def test_what_is_loaded_on_the_first_difficult_answer_is_charged_to_no_text(module, monkeypatch):
+    monkeypatch.setattr("rewards.audit.SLOW_SECONDS", 0.3)
+    monkeypatch.setattr("rewards.audit.hostile_texts", lambda: [Hostile("a root", r"\sqrt{2}")])
+    theirs = module(
+        "import time\nfrom rewards import correctness_reward, extract_answer\n"
+        "LOADED = []\n"
+        "def my_reward(completions, answer, **kwargs):\n"
+        "    if not LOADED and any('boxed' in str(c) and 'sqrt' in str(c) for c in completions):\n"
+        "        LOADED.append(time.sleep(0.5))\n"
+        "    return [float(len(str(c)) % 7) for c in completions]\n"
+    )
+    assert "a root" not in failures(audit(f"{theirs}.my_reward"))
+
+
 def test_a_reward_that_hangs_or_evaluates_is_caught_and_the_audit_ends(module, monkeypatch):
     monkeypatch.setattr("rewards.audit.HANG_SECONDS", 0.5)
     monkeypatch.setattr("rewards.audit.HANGS", 2)
@@ -196,7 +261,7 @@ def test_a_reward_that_hangs_or_evaluates_is_caught_and_the_audit_ends(module, m
         "from rewards import think_format_reward\n"
         "def my_reward(completions, **kwargs):\n"
         "    for completion in completions:\n"
-        "        while isinstance(completion, str) and 50_000 < len(completion) < 1_500_000: pass\n"
+        "        while isinstance(completion, str) and 200_000 < len(completion) < 1_500_000: pass\n"
         "        try: eval(completion)\n"
         "        except BaseException: pass\n"
         "    return think_format_reward(completions)\n"
@@ -226,7 +291,7 @@ def test_a_column_that_the_battery_lacks_is_asked_for_and_can_be_given(module, q
     theirs = module(
         "from rewards.completions import completion_text as text\n"
         "def my_reward(completions, rubric, **kwargs):\n"
-        "    return [float(text(c).endswith(f'<{r}>')) for c, r in zip(completions, rubric)]\n"
+        "    return [r and float(text(c).endswith(f'<{r}>')) for c, r in zip(completions, rubric)]\n"
     )
     with pytest.raises(InputError, match=r"needs the column `rubric`: give rows .* --data"):
         list(audit(f"{theirs}.my_reward"))

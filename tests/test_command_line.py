@@ -48,6 +48,12 @@ def theirs(tmp_path):
         "    log_extra('a', [1]); log_metric('b', 1.0)\n"
         "    return [trainer_state.global_step + len(kwargs)] * len(kwargs['completions'])\n"
         "class Reward:\n    pass\n"
+        "def leaves(completions, **kwargs):\n    raise SystemExit(3)\n"
+        "async def leaves_later(completions, **kwargs):\n    raise SystemExit(3)\n"
+        "class Silent(BaseException):\n    def __str__(self):\n        raise ValueError\n"
+        "def silent(completions, **kwargs):\n    raise Silent\n"
+        "def level(completions, level, **kwargs):\n    return [1.0] * len(completions)\n"
+        "def written(completions, **kwargs):\n    return [len(open('out.jsonl.part').readlines())] * len(completions)\n"
         "async def later(completions, **kwargs):\n"
         "    import asyncio\n    await asyncio.sleep(0)\n    return [1] * len(completions)\n"
     )
@@ -102,6 +108,34 @@ def test_a_closed_pipe_is_quiet(write_jsonl):
     assert done.stdout.startswith(b"row") and not done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "error"),
+    [
+        ("list >/dev/full", 2, "error: Standard output cannot be written: No space left on device.\n"),
+        ("score rows.jsonl --rewards think_format_reward >/dev/full", 2, "error: Standard output cannot be written"),
+        ("score rows.jsonl --rewards think_format_reward >&-", 0, ""),
+        ("score rows.jsonl --rewards zzz >&- 2>&-", 2, ""),
+        ("score - --rewards think_format_reward <&-", 2, "error: standard input is empty"),
+    ],
+)
+def test_a_full_or_closed_stream_is_one_sentence_or_none(write_jsonl, line, code, error):
+    write_jsonl(ROWS)
+    done = subprocess.run(
+        f"{sys.executable} -m rewards {line}", shell=True, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr.startswith(error) and done.stderr.count("\n") == bool(error)
+
+
+def test_a_module_that_reads_the_command_line_reads_nothing_of_ours(write_jsonl, tmp_path):
+    (tmp_path / "parses.py").write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', default=1)\n"
+        "args = parser.parse_args()\ndef reward(completions, **kwargs):\n    return [args.lr] * len(completions)\n"
+    )
+    done = command("score", write_jsonl(ROWS), "--rewards", "parses.reward")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_failed_audit_is_exit_code_1_and_its_verdict_the_last_words(theirs):
     done = command("audit", "their_rewards.short")
     assert (done.returncode, done.stderr) == (1, b"")
@@ -150,6 +184,24 @@ def test_nothing_of_it_is_loaded_with_the_rewards():
             ["score", "rows.jsonl", "--rewards", "their_rewards.text"],
             "text, row 1.1: returned str, not a number or None",
         ),
+        (["score", "rows.jsonl", "--rewards", "their_rewards.leaves"], "leaves, row 1.1: SystemExit: 3"),
+        (["score", "rows.jsonl", "--rewards", "their_rewards.leaves_later"], "row 1.1: RuntimeError: SystemExit: 3"),
+        (["score", "rows.jsonl", "--rewards", "their_rewards.silent"], "silent, row 1.1: Silent"),
+        (["score", "rows.jsonl", "--rewards", "exits.x"], "'exits' cannot be imported: SystemExit: 0"),
+        (["audit", "exits.x"], "'exits' cannot be imported: SystemExit: 0"),
+        (["score", "rows.jsonl", "--rewards", "think_format_reward", "--output", ""], "--output needs the name of a"),
+        (
+            ["score", "rows.jsonl", "--rewards", "think_format_reward", "--output", "kept"],
+            "kept.part exists: give another",
+        ),
+        (
+            ["score", "rows.jsonl", "--rewards", "think_format_reward", "--output", "/dev/full", "--overwrite"],
+            "/dev/full cannot be written: No space left on device.",
+        ),
+        (
+            ["score", "columns.jsonl", "--rewards", "their_rewards.level", "--output", "out.jsonl"],
+            "Row 1 has a column `level` of its own",
+        ),
         (["score", "rows.jsonl", "--rewards", "their_rewards.nan"], "nan, row 1.1: returned nan, not a finite number"),
         (["score", "rows.jsonl", "--rewards", "their_rewards.fussy"], "fussy, row 4: ZeroDivisionError: "),
         (
@@ -162,7 +214,7 @@ def test_nothing_of_it_is_loaded_with_the_rewards():
         ),
         (
             ["score", "rows.jsonl", "--rewards", "think_format_reward", "--output", "no/x"],
-            "no/x cannot be written: No such",
+            "no/x.part cannot be written: No such",
         ),
         (["score", "rows.jsonl", "--rewards", "think_format_reward", "--rows", "-1"], "--rows must be 0 or more"),
         (["score", "bare.jsonl", "--rewards", "correctness_reward"], "`answer` or `solution`"),
@@ -174,7 +226,10 @@ def test_nothing_of_it_is_loaded_with_the_rewards():
 def test_a_mistake_is_one_sentence_and_exit_code_2(theirs, write_jsonl, tmp_path, monkeypatch, capsys, argv, sentence):
     write_jsonl(ROWS)
     write_jsonl([{"prompt": "?", "completion": "4"}], "bare.jsonl")
+    write_jsonl([{"prompt": "?", "completion": "4", "level": 1}], "columns.jsonl")
     (tmp_path / "there").write_text("kept")
+    (tmp_path / "kept.part").write_text("")
+    (tmp_path / "exits.py").write_text("import sys; sys.exit(0)")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "their_rewards", raising=False)
     try:
@@ -200,7 +255,10 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(theirs, write_jsonl, tmp_path
         ({"prompt": "?", "completion": None}, "The completion of row 2 is null"),
         ({"prompt": "?", "completions": []}, "Row 2 has an empty list of completions"),
         ({"prompt": "?", "completions": ["a", 5]}, "A completion of row 2 is of type int"),
-        ({"prompt": "?", "completions": ["a", "b"], "completion_ids": [[1]]}, "one list of `completion_ids` for each"),
+        ({"prompt": "?", "completion": "a", "completions": "a"}, "Row 2 has `completion` and `completions`"),
+        ({"prompt": "?", "completion": "a", "completion_ids": [1]}, "Row 2 has a `completion_ids`, unlike the rows"),
+        ('{"prompt": "?", "completion": "a", "n": NaN}', "Line 2 of rows.jsonl is not JSON: NaN is no finite number"),
+        ('{"prompt": "?", "completion": "a", "n": 1e999}', "Line 2 of rows.jsonl is not JSON: 1e999 is no finite"),
         ({"completion": "a"}, "Row 2 has no `prompt`, unlike the rows before it"),
     ],
 )
@@ -209,6 +267,26 @@ def test_a_bad_row_is_named_by_its_line(write_jsonl, line, sentence):
     with pytest.raises(InputError) as refused:
         score("rows.jsonl", ["think_format_reward"])
     assert sentence in str(refused.value) and len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"completions": ["a", "b"], "completion_ids": [[1]]}, "Row 1 needs one list of `completion_ids` for each"),
+        ({"completions": ["a", "b"], "completion_ids": [[1], None]}, "Row 1 needs one list of `completion_ids`"),
+        ({"completion": "a", "completion_ids": "abc"}, "The `completion_ids` of row 1 are no list of whole numbers"),
+        ({"completion": "a", "completion_ids": [1.5]}, "The `completion_ids` of row 1 are no list of whole numbers"),
+    ],
+)
+def test_tokens_are_lists_of_whole_numbers(write_jsonl, row, sentence):
+    with pytest.raises(InputError, match=sentence):
+        score(str(write_jsonl([row])), ["think_format_reward"])
+
+
+def test_tokens_in_some_rows_only_are_refused(write_jsonl):
+    rows = [{"completion": "a", "completion_ids": [1]}, {"completion": "a", "completion_ids": None}]
+    with pytest.raises(InputError, match="Row 2 has no `completion_ids`, unlike the rows before it"):
+        score(str(write_jsonl(rows)), ["think_format_reward"])
 
 
 @pytest.mark.parametrize(
@@ -275,11 +353,62 @@ def test_a_list_of_messages_is_one_completion_and_a_list_of_lists_several(write_
 def test_what_is_written_before_a_reward_raises_stays(their_module, write_jsonl, tmp_path, monkeypatch):
     monkeypatch.setattr(score_module, "CHUNK", 1)
     path = str(write_jsonl(ROWS))
-    with pytest.raises(InputError, match=r"fussy, row 4: ZeroDivisionError.*; out.jsonl holds the rows before"):
-        score(path, ["their_rewards.fussy"], "out.jsonl")
-    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+    (tmp_path / "out.jsonl").write_text("from before")
+    with pytest.raises(InputError, match=r"fussy, row 4: ZeroDivisionError.*; out.jsonl.part holds the rows"):
+        score(path, ["their_rewards.fussy"], "out.jsonl", overwrite=True)
+    assert len((tmp_path / "out.jsonl.part").read_text().splitlines()) == 4
+    assert (tmp_path / "out.jsonl").read_text() == "from before"
     score(path, ["their_rewards.length"], "out.jsonl", overwrite=True)
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5
+    assert not (tmp_path / "out.jsonl.part").exists()
+
+
+def test_a_bad_row_in_the_middle_and_an_interrupt_name_the_partial_file(write_jsonl, monkeypatch, tmp_path):
+    monkeypatch.setattr(score_module, "CHUNK", 1)
+    write_jsonl([{"prompt": "a", "completion": "a"}, {"prompt": "b", "completion": "b"}, "{", ""])
+    with pytest.raises(InputError, match=r"Line 3 of rows.jsonl is not JSON.*; out.jsonl.part holds the rows before"):
+        score("rows.jsonl", ["think_format_reward"], "out.jsonl")
+    (tmp_path / "stops.py").write_text(
+        "def stop(completions, **kwargs):\n    if '#### 9' in completions: raise KeyboardInterrupt\n"
+        "    return [1.0] * len(completions)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt, match=r"^Stopped; out.jsonl.part holds the rows before"):
+        score(str(write_jsonl(ROWS)), ["stops.stop"], "out.jsonl", overwrite=True)
+
+
+def test_rows_are_in_the_file_before_the_next_are_judged(their_module, write_jsonl, monkeypatch, tmp_path):
+    monkeypatch.setattr(score_module, "CHUNK", 1)
+    (tmp_path / "out.jsonl.part").write_text("")
+    path = write_jsonl([{"prompt": prompt, "completion": "a"} for prompt in "abc"])
+    scores = score(str(path), ["their_rewards.written"], "out.jsonl", overwrite=True)
+    assert [sample.rewards["written"] for sample in scores.shown] == [0, 1, 2]
+
+
+def test_an_output_behind_a_link_is_written_where_it_points(write_jsonl, tmp_path):
+    (tmp_path / "there").write_text("")
+    (tmp_path / "out.jsonl").symlink_to("there")
+    score(str(write_jsonl(ROWS)), ["think_format_reward"], "out.jsonl", overwrite=True)
+    assert (tmp_path / "out.jsonl").is_symlink() and len((tmp_path / "there").read_text().splitlines()) == 5
+
+
+def test_a_column_that_only_early_rows_have_is_still_one(their_module, write_jsonl, monkeypatch):
+    monkeypatch.setattr(score_module, "CHUNK", 1)
+    path = write_jsonl([{"prompt": "a", "completion": "a", "level": 1}, {"prompt": "b", "completion": "b"}])
+    assert score(str(path), ["their_rewards.level"]).samples == 2
+
+
+def test_a_prompt_that_comes_back_after_its_chunk_is_refused(write_jsonl, monkeypatch):
+    monkeypatch.setattr(score_module, "CHUNK", 2)
+    path = str(write_jsonl([{"prompt": prompt, "completion": "a", "answer": 1} for prompt in "abcabc"]))
+    with pytest.raises(InputError, match=r"Row 4 has the prompt of rows that stand far before it: sort the file"):
+        score(path, ["length_reward"])
+
+
+def test_the_order_of_a_message_s_keys_makes_no_other_prompt(write_jsonl):
+    prompts = [[{"role": "user", "content": "?"}], [{"content": "?", "role": "user"}]]
+    path = write_jsonl([{"prompt": prompt, "completion": "a"} for prompt in prompts])
+    assert len(score(str(path), ["think_format_reward"]).groups) == 1
 
 
 def test_rewards_of_one_name_keep_their_modules(their_module, write_jsonl, tmp_path):

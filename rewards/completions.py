@@ -24,11 +24,12 @@ def completion_text(completion: Completion, think: str | None = "think") -> str:
     for message in reversed(completion if isinstance(completion, list) else []):
         if isinstance(message, dict) and message.get("role", "assistant") == "assistant":
             content = message.get("content")
+            if content and isinstance(content, str) and _THOUGHTS.isdisjoint(message):
+                return content  # nearly always
             blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
-            text = _said(blocks, ("text",))
-            thoughts = (message.get(kind) for kind in _THOUGHTS)
-            thought = next((thought for thought in thoughts if isinstance(thought, str) and thought), None)
-            thought = thought or _said(blocks, _THOUGHTS)
+            text = _said(blocks, {"text"})
+            aside = [{"type": kind, kind: said} for kind, said in message.items() if kind in _THOUGHTS]
+            thought = _said(aside, _THOUGHTS) or _said(blocks, _THOUGHTS)
             if thought and think is not None:
                 return f"<{think}>{thought}</{think}>{text}"
             if text or thought:
@@ -36,12 +37,13 @@ def completion_text(completion: Completion, think: str | None = "think") -> str:
     return ""
 
 
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+_THOUGHTS = frozenset({"reasoning_content", "thinking", "reasoning"})
 
 
-def _said(blocks: list, kinds: tuple[str, ...]) -> str:
+def _said(blocks: list, kinds: set[str]) -> str:
     """What the typed blocks of these kinds say: `{"type": "text", "text": ...}`."""
-    found = (block.get(block["type"]) for block in blocks if isinstance(block, dict) and block.get("type") in kinds)
+    typed = [block for block in blocks if isinstance(block, dict) and isinstance(block.get("type"), str)]
+    found = (block.get(block["type"]) for block in typed if block["type"] in kinds)
     return "".join(text for text in found if isinstance(text, str))
 
 

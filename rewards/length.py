@@ -266,6 +266,7 @@ def _token_counts(reward: str, completion_ids: list[list[int]] | None, completio
     if completion_ids is None:
         raise ValueError(f"{reward} counts tokens: give `completion_ids`, as TRL does.")
     check_column("completion_ids", completion_ids, completions)
-    if not all(hasattr(ids, "__len__") for ids in completion_ids):
-        raise ValueError("`completion_ids` must have a list of token ids for each completion.")
-    return [len(ids) for ids in completion_ids]
+    try:
+        return [len(ids) for ids in completion_ids]
+    except TypeError:
+        raise ValueError("`completion_ids` must have a list of token ids for each completion.") from None

@@ -112,6 +112,8 @@ def clean(text: str) -> str:
         text = text.translate(_TABLE)
         if not text.isascii():
             text = INVISIBLE.sub("", text)
+    if "\\\\" in text and "\\begin" not in text:
+        text = text.replace("\\\\", "\\")  # escaped twice, as in JSON
     if "\\" in text or "{" in text or "~" in text:
         text = _SEPARATOR.sub("", text)
         text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)

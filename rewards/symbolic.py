@@ -58,7 +58,7 @@ class _Pool:
             verdict = channel.ask(candidate, gold, timeout)
             self.has_answered = True
             return verdict
-        except BaseException:  # also Ctrl-C: the worker is still at it
+        except ConnectionError:
             self.close()
             raise
         finally:
@@ -237,12 +237,12 @@ def check(pairs: list[tuple[str, str]], timeout: float) -> list[bool | None]:
 
 def _check(pair: tuple[str, str], timeout: float, given_up: threading.Event) -> bool | None:
     for _ in range(_ATTEMPTS):
-        pool = _running_pool()
+        pool = _running_pool(given_up)
+        if pool is None:
+            return False
         try:
             return pool.ask(*pair, timeout)
         except ConnectionError:  # something has ended the workers: once more, with new ones
-            if given_up.is_set():
-                return False
             if not pool.has_answered and pool.errors:
                 break
     if not pool.has_answered:
@@ -251,9 +251,12 @@ def _check(pair: tuple[str, str], timeout: float, given_up: threading.Event) -> 
     return False
 
 
-def _running_pool() -> _Pool:
+def _running_pool(given_up: threading.Event) -> _Pool | None:
+    """The pool, started where there is none; `None` once the check has been given up."""
     global _pool
     with _lock:
+        if given_up.is_set():
+            return None
         if _pool is None or not _pool.is_alive():
             if _pool is not None:
                 _pool.close()

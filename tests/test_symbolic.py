@@ -335,7 +335,7 @@ def test_a_fork_finds_no_lock_held(script):
 stop = False
 def work():
     while not stop:
-        symbolic._running_pool()
+        symbolic._running_pool(threading.Event())
         symbolic.close()
 threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads:
@@ -492,6 +492,7 @@ def test_the_workers_end_with_their_caller(tmp_path, source, code):
 def test_an_interrupt_ends_a_check_and_the_next_one_is_right(script):
     done = script(
         f"""
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 easy = (r"\\sqrt{{2}}", r"\\sqrt{{3}}")
 for batch in [ENDLESS], [ENDLESS] * 20, [ENDLESS] * (symbolic.WORKERS - 1) + [easy]:
     symbolic.check([easy], 30)

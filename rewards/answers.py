@@ -59,7 +59,7 @@ _SENTENCE = re.compile(
 )
 # A formula on lines of its own is one answer.
 _DISPLAY = re.compile(r"\s*(?:\\\[[^\\]*(?:\\(?!\])[^\\]*){0,200}\\\]|\$\$[^$]{1,2000}\$\$)")
-_HASHES = re.compile("####")
+_HASHES = re.compile("####(?!#)")
 _MATHEMATICAL = re.compile(r"\d|\\[A-Za-z]")
 _LINE = re.compile(r"[^\n]*?(?=</|\n|$)")
 # "The answer is: the largest n is 34" says 34.
@@ -229,8 +229,7 @@ def _read(text: str, at: int, kind: str) -> _Marker | None:
     heading = _HEADING.match(text, line)
     match = heading if heading and kind != "hashes" and heading.end() > at else None
     if match is None and kind == "hashes":
-        is_heading = (heading and heading.end() > at) or text[at + 4 : at + 5] == "#"
-        match = None if is_heading else _HASHES.match(text, at)
+        match = None if heading and heading.end() > at else _HASHES.match(text, at)
     elif match is None:
         match = _PHRASE.match(text, max(at - 1, 0)) if kind == "phrase" else _CHINESE.match(text, at)
         if match and _CHECKED.search(text, max(at - 20, 0), at) and "is" not in match[0].lower():

@@ -330,8 +330,8 @@ def _is_rounding(exact: str, rounded: str, compare: Compare) -> bool:
     if decimal is None:
         return False
     if number is not None:
-        places = max(decimal.decimals, 0)
-        return number.percent == decimal.percent and abs(number.value - decimal.value) <= Fraction(1, 2 * 10**places)
+        off = abs(number.value - decimal.value)
+        return number.percent == decimal.percent and off <= Fraction(1, 2 * 10**decimal.decimals)
     return _expression(exact, rounded, compare, approximately=True)
 
 

@@ -102,7 +102,7 @@ _NOT_A_UNIT = re.compile(
     r"|isn|because|since|would|could|might|may|should)\b",
     re.IGNORECASE,
 )
-_SHORT_WORDS = {"of", "in", "at", "an", "a", "on", "by", "to", "us", "tv"} - {"to"}
+_SHORT_WORDS = {"of", "in", "at", "an", "a", "on", "by", "us", "tv"}
 
 
 def clean(text: str) -> str:

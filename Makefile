@@ -15,6 +15,9 @@ help:  ## list these targets
 grpo-%: $(INSTALLED)  ## train with GRPO: make grpo-gsm8k, make grpo-word_problems
 	@$(RUN) -m recipes.grpo --task $* $(ARGS)
 
+ppo-%: $(INSTALLED)  ## train with PPO, same tasks and flags: make ppo-gsm8k
+	@$(RUN) -m recipes.ppo --task $* $(ARGS)
+
 test: $(INSTALLED)  ## lint, then run every test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -25,6 +28,9 @@ starter: $(INSTALLED)  ## rebuild the bundled starter model from nothing (CPU, u
 
 bench-overhead: $(INSTALLED)  ## step time of the recipe against a bare GRPOTrainer, side by side
 	$(RUN) benchmarks/step_overhead.py $(ARGS)
+
+bench-ppo: $(INSTALLED)  ## memory and step time of PPO against GRPO and against TRL 1.12's PPOTrainer, side by side
+	$(RUN) -m benchmarks.ppo $(ARGS)
 
 bench-rewards: $(INSTALLED)  ## speed of the rewards against TRL's, side by side; needs GSM8K: ARGS="--dataset_name ..."
 	$(RUN) -m benchmarks.rewards $(ARGS)
@@ -42,4 +48,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help test starter bench-overhead bench-rewards setup clean
+.PHONY: help test starter bench-overhead bench-ppo bench-rewards setup clean

@@ -55,7 +55,7 @@ class RecipeParser(TrlParser):
 
     def __init__(self, trainer: str, config_class: type, model_class: type, doc: str):
         super().__init__([RecipeArguments, config_class, model_class], allow_abbrev=False, add_help=False)
-        self.trainer, self.doc = trainer, doc
+        self.trainer, self.trainer_config, self.doc = trainer, config_class.__base__, doc
         self.known = [option for action in self._actions for option in action.option_strings]
 
     def parse(self, argv: list[str] | None, machine: hardware.Machine) -> tuple:
@@ -76,7 +76,7 @@ class RecipeParser(TrlParser):
         self.set_defaults(
             reward_weights=list(task.reward_weights),
             output_dir=f"runs/{self.trainer}-{name}",
-            **hardware.defaults(machine, task, self.given),
+            **hardware.defaults(machine, task, self.given, self.trainer),
         )
         self.set_defaults(**self._chosen_when_the_run_began())
         self.settings = vars(self.parse_known_args(argv)[0]) | {"task": name}
@@ -93,6 +93,10 @@ class RecipeParser(TrlParser):
 
     def print_recipe_help(self, everything: bool) -> None:
         own = HfArgumentParser([RecipeArguments], usage=argparse.SUPPRESS, add_help=False)
+        if self.trainer_config.__module__.startswith("recipes."):
+            for action in self._actions:
+                if action.dest in self.trainer_config.__annotations__:
+                    own._add_action(action)
         print(self.doc.strip(), own.format_help(), sep="\n\n")
         if everything:
             self.usage = argparse.SUPPRESS

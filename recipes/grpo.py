@@ -10,10 +10,10 @@ become more likely. The folder of the run, runs/grpo-<task>, holds everything: s
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import yaml
-from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
+from trl import GRPOConfig, GRPOTrainer, get_peft_config, get_quantization_config
 
 from recipes import hardware
 from recipes.arguments import RecipeParser
@@ -21,7 +21,7 @@ from recipes.errors import exit_kindly, refused_settings
 from recipes.evaluate import evaluate_once
 from recipes.interrupt import save_on_interrupt
 from recipes.preflight import preflight
-from recipes.qlora import correct_qlora, loading
+from recipes.qlora import QLoRA, correct_qlora, loading
 from recipes.record import record
 from recipes.report import plot_curve, print_result
 from recipes.resume import train_from
@@ -39,19 +39,6 @@ class GRPODefaults(GRPOConfig):
     logging_steps: float = 1
     save_total_limit: int = 2
     report_to: str = "wandb"
-
-
-@dataclass
-class QLoRA(ModelConfig):
-    """4-bit NF4 weights under LoRA on every linear layer (Dettmers et al., 2023)."""
-
-    load_in_4bit: bool = True
-    use_bnb_nested_quant: bool = True
-    use_peft: bool = True
-    lora_r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0  # the sampled and the trained policy must be the same
-    lora_target_modules: list[str] | None = field(default_factory=lambda: ["all-linear"])
 
 
 @exit_kindly

@@ -8,11 +8,11 @@ OVERHEAD_GB = {"cuda": 0.8, "cpu": 1.2}  # libraries, the CUDA context, fragment
 
 
 def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_length: int) -> float | None:
-    """The peak of a GRPO run in GB: weights, adapter and optimizer, and the larger of generation and one training pass.
+    """The peak of a run in GB: weights, adapters and optimizer, and the larger of generation and one training pass.
 
     Args:
         model_config: the model's configuration.
-        model_args (`trl.ModelConfig`), config (`trl.GRPOConfig`): the run's settings.
+        model_args (`trl.ModelConfig`), config (`trl.GRPOConfig` or `PPOConfig`): the run's settings.
         prompt_length (`int`): the longest prompt in tokens.
 
     Returns:
@@ -44,7 +44,8 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
     # Bytes a trained weight: itself and its gradient in float32, two moments in 8 bits or in float32.
     per_trained = 4 + 4 + (2 if "8bit" in str(config.optim) else 8)
     trained = sum(model_args.lora_r * sum(layer.weight.shape) for layer in linear) if model_args.use_peft else inner
-    adapter = trained * per_trained
+    adapters = 2 if getattr(config, "critic", "shared") != "shared" else 1  # PPO's critic has one of its own
+    adapter = adapters * trained * per_trained
 
     tokens = prompt_length + config.max_completion_length
     generation = config.generation_batch_size * tokens * 2 * layers * key_value_heads * head_size * width

@@ -79,6 +79,7 @@ class Recorder(ProgressCallback):
         rewards = self.trainer.reward_func_names
         names = {f"rewards/{name}/mean": name.removesuffix("_reward") for name in rewards}
         names |= {"completions/mean_length": "length", "entropy": "entropy"}
+        names |= {"objective/kl": "kl", "value/explained_variance": "explained"}  # PPO's
         self.since_last_line.append({short: row[key] for key, short in names.items() if row.get(key) is not None})
         self.training_bar.set_postfix({name: f"{value:.2f}" for name, value in self.since_last_line[-1].items()})
         if state.global_step % max(1, state.max_steps // 10) == 0 or state.global_step == state.max_steps:
@@ -100,6 +101,12 @@ def read_metrics(run: Run) -> list[dict]:
         except ValueError:
             break
     return rows
+
+
+def mean_at_the_end(run: Run, name: str, steps: int = 5) -> float | None:
+    """The mean of a metric over the last logged steps; a single step is noisy."""
+    values = [row[name] for row in read_metrics(run)[-steps:] if row.get(name) is not None]
+    return fmean(values) if values else None
 
 
 def _finite(value: float | None) -> float | None:

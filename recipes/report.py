@@ -46,9 +46,8 @@ def printable(text: str) -> str:
 
 
 def plot_curve(run: Run, task: Task) -> Path:
-    """Draw curve.png: the curves of DeepSeek-R1-Zero (accuracy, length) and the price of them (entropy)."""
+    """Draw curve.png: the curves of DeepSeek-R1-Zero (accuracy, length), the price of them (entropy), and PPO's own."""
     metrics = read_metrics(run)
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
     correctness, form = (f"rewards/{reward.__name__}/mean" for reward in (task.correctness, task.format))
     panels = [
         (correctness, "correctness of the samples", "accuracy"),
@@ -56,7 +55,12 @@ def plot_curve(run: Run, task: Task) -> Path:
         ("completions/mean_length", "mean length (tokens)", "mean_length"),
         ("entropy", "entropy of the policy (nats)", None),
     ]
-    for axes, (key, title, held_out) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+    if any("value/loss" in row for row in metrics):
+        panels.insert(2, ("objective/kl", "KL to the reference (nats a completion)", None))
+        panels.append(("value/explained_variance", "explained variance of the returns", None))
+    columns = len(panels) // 2
+    figure = Figure(figsize=(5 * columns, 5.6), layout="constrained")
+    for axes, (key, title, held_out) in zip(figure.subplots(2, columns).flat, panels, strict=True):
         points = [(row["step"], row[key]) for row in metrics if row.get(key) is not None]
         axes.plot(*zip(*points, strict=True) if points else ([], []), color="#2a6f97", label="training samples")
         if held_out and run.result and run.result["before"]:
@@ -66,7 +70,8 @@ def plot_curve(run: Run, task: Task) -> Path:
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_ylim(bottom=0)
+        lowest = min((value for _, value in points), default=0)
+        axes.set_ylim(bottom=0 if lowest >= 0 else max(lowest, -1))
     path = run.folder / "curve.png"
     figure.savefig(path, dpi=120)
     return path

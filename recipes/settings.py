@@ -34,6 +34,8 @@ def check_settings(settings: dict) -> None:
         raise InputError(
             "4-bit weights and vLLM do not go together in TRL: add --load_in_4bit False, or drop --use_vllm."
         )
+    if settings.get("critic") == "adapter" and not settings["use_peft"]:
+        raise InputError("--critic adapter needs LoRA: keep --use_peft, or add --critic shared.")
     if settings["load_in_4bit"] and not settings["use_peft"]:
         raise InputError("4-bit weights cannot be trained themselves: keep --use_peft, or add --load_in_4bit False.")
     if settings["use_cpu"] and settings["fp16"]:
@@ -55,7 +57,7 @@ def _check_groups(settings: dict) -> None:
     group, batch = settings["num_generations"], settings["per_device_train_batch_size"]
     steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
     total = settings["generation_batch_size"] or batch * steps
-    if group < 2:
+    if group < 2 and "critic" not in settings:
         raise InputError(
             f"--num_generations {group}: GRPO compares the completions of one prompt, so it needs at least 2."
         )

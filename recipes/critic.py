@@ -44,11 +44,13 @@ class Critic:
     def _add_adapter(self, seed: int) -> None:
         self.policy_adapter = self.model.active_adapter
         config = copy.deepcopy(self.model.peft_config[self.policy_adapter])
-        config.modules_to_save = None  # copies of whole layers are the policy's business
+        config.init_lora_weights = True  # PiSSA and its like would change the base model under the policy
+        config.modules_to_save, config.bias = None, "none"  # whole layers and biases are the policy's
+        config.lora_dropout = 0.0
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model.add_adapter(ADAPTER, config)
-        named = {name: p for name, p in self.model.named_parameters() if f".{ADAPTER}." in name}
+        named = {name: p for name, p in self.model.named_parameters() if ADAPTER in name.split(".")}
         self.adapter_parameters = list(named.values())
         for parameter in self.adapter_parameters:
             parameter.requires_grad_(True)
@@ -70,7 +72,7 @@ class Critic:
         def keep(module, args, output):
             hidden = output.last_hidden_state[:, -last:]
             with torch.autocast(hidden.device.type, enabled=False):
-                seen.append(self.head(hidden.float()).squeeze(-1))
+                seen.append(self.head(hidden.to(self.head.weight)).squeeze(-1))
 
         handle = self.backbone.register_forward_hook(keep)
         try:

@@ -15,6 +15,7 @@ advantages, the clipped value loss. The details are those of Huang et al., 2024 
 """
 
 import functools
+import inspect
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
@@ -31,6 +33,7 @@ from recipes.critic import ADAPTER, Critic, can_have_adapter
 from recipes.gae import compute_gae
 
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")  # they differ in how tokens are averaged
+NEEDS_LORA = "critic='adapter' needs a LoRA policy: give peft_config=LoraConfig(...), or critic='shared'."
 STATE = "ppo_state.json"
 ROLLOUT = "rollout_{process}.pt"
 
@@ -159,8 +162,16 @@ class PPOTrainer(GRPOTrainer):
             args = PPOConfig(f"{Path(name).name}-PPO")
         if not isinstance(args, PPOConfig):
             raise TypeError(f"args must be a PPOConfig, not a {type(args).__name__}.")
-        if (named.get("optimizers") or (None,))[0] is not None:
+        given = inspect.signature(GRPOTrainer).bind(model, reward_funcs, args, *others, **named).arguments
+        if given.get("optimizers", (None,))[0] is not None:
             raise ValueError("A ready-made optimizer cannot know the critic, which is made here: use args.optim.")
+        if args.critic == "adapter" and not given.get("peft_config") and not isinstance(model, PeftModel):
+            raise ValueError(NEEDS_LORA)
+        start = getattr(given.get("peft_config"), "init_lora_weights", True)
+        if (args.kl_coef or args.beta) and str(start).lower().startswith(("pissa", "olora", "corda", "loftq")):
+            raise ValueError(
+                f"init_lora_weights={start!r} changes the base model, which is the reference: set it to True."
+            )
         beta, args.beta = args.beta, args.beta or args.kl_coef  # TRL keeps a reference only for a beta
         try:
             super().__init__(model, reward_funcs, args, *others, **named)
@@ -175,7 +186,7 @@ class PPOTrainer(GRPOTrainer):
         if form == "auto":
             form = "adapter" if can_have_adapter(self.model) else "shared"
         if form == "adapter" and not can_have_adapter(self.model):
-            raise ValueError("critic='adapter' needs a LoRA policy: give a peft_config, or critic='shared'.")
+            raise ValueError(NEEDS_LORA)
         self.critic = Critic(self.model, form, args.seed)
         self._passes = []  # the values of each forward pass of the policy, with critic="shared"
         self._rewards_per_func = None
@@ -208,63 +219,74 @@ class PPOTrainer(GRPOTrainer):
             batch = super()._generate_and_score_completions(inputs)
         finally:
             self.beta = self.args.beta
-        batch["old_per_token_logps"], values = self._log_probs_and_values(batch)
-        mode = "train" if self.model.training else "eval"
-        metrics = self._metrics[mode]
+        log_probs, values = self._log_probs_and_values(batch)
 
         # A completion that no reward could judge leaves no trace: none of its tokens counts.
         judged = ~torch.isnan(self._rewards_per_func).all(dim=1)
         batch["completion_mask"] = batch["completion_mask"] * judged.unsqueeze(1)
         mask = _token_mask(batch)
         batch["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
-        rows = mask.any(dim=1)
-        last = mask.size(1) - 1 - mask.flip(1).argmax(dim=1, keepdim=True)  # of each row's tokens that count
-        length = batch["completion_mask"].sum(dim=1, keepdim=True).clamp(min=1)
+        if batch.get("old_per_token_logps") is not None:
+            batch["old_per_token_logps"] = batch["old_per_token_logps"] * mask  # TRL's new ones are 0 there too
 
         kl = torch.zeros_like(values[:, 1:])
-        if "ref_per_token_logps" in batch:
-            kl = self._kl(batch["old_per_token_logps"], batch["ref_per_token_logps"]) * mask
+        if self.kl_coef:
+            kl = self._kl(log_probs, batch["ref_per_token_logps"]) * mask
         if self.args.beta == 0:
             batch.pop("ref_per_token_logps", None)
-        kl_rewards = -self.kl_coef * kl
-        scores = (self._rewards_per_func * self.reward_weights.to(kl.device)).nansum(dim=1, keepdim=True)
-        ends = torch.tensor([*self.eos_token_ids, self._tokenizer.pad_token_id], device=kl.device)
-        truncated = ~torch.isin(batch["completion_ids"].gather(1, length - 1), ends)
-        if self.args.missing_eos_penalty:
-            scores = scores - self.args.missing_eos_penalty * truncated
-        ahead = torch.zeros_like(scores)  # what the critic expects of a rest that was never written
-        if self.args.bootstrap_truncated:
-            ahead = self.args.gamma * values.gather(1, length) * truncated
-        rewards = kl_rewards.scatter_add(1, last, scores + ahead)
-
+        scores, truncated = self._scores(batch)
+        last = mask.size(1) - 1 - mask.flip(1).argmax(dim=1, keepdim=True)  # of each row's tokens that count
+        rewards = (-self.kl_coef * kl).scatter_add(1, last, scores)
+        if self.model.training and self.critic.is_new and batch["num_items_in_batch"]:
+            values = values + self.critic.begin_at(self._mean(rewards.sum(1), mask.any(1)))
+        if self.args.bootstrap_truncated:  # what the critic expects of a rest that was never written
+            length = batch["completion_mask"].sum(dim=1, keepdim=True)
+            rewards = rewards.scatter_add(1, last, self.args.gamma * values.gather(1, length) * truncated)
         values = values[:, :-1] * mask
-        if mode == "train" and self.critic.is_new:
-            values = values + self.critic.begin_at(self._mean(rewards.sum(1), rows)) * mask
+
         advantages = compute_gae(rewards, values, mask, self.args.gamma, self.args.lam)
-        returns = advantages + values
+        batch["old_values"], batch["returns"] = values, advantages + values
         mean, std = self._mean_and_std(advantages, mask)
         batch["advantages"] = (advantages - mean) * mask / (std**2 + 1e-8).sqrt()
-        batch["old_values"], batch["returns"] = values, returns
+        self._log_rollout(batch, kl, scores.squeeze(1), std)
+        return batch
 
+    def _scores(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each completion earns at its end, and whether it was cut off: `(B, 1)` each."""
+        length = batch["completion_mask"].sum(dim=1, keepdim=True).clamp(min=1)
+        ends = torch.tensor([*self.eos_token_ids, self._tokenizer.pad_token_id], device=length.device)
+        truncated = ~torch.isin(batch["completion_ids"].gather(1, length - 1), ends)
+        scores = (self._rewards_per_func * self.reward_weights.to(length.device)).nansum(dim=1, keepdim=True)
+        return scores - (self.args.missing_eos_penalty or 0) * truncated, truncated
+
+    def _log_rollout(self, batch: dict, kl: torch.Tensor, scores: torch.Tensor, std: torch.Tensor) -> None:
+        """The metrics that README.md explains; and kl_coef moves."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        mask, values, returns = _token_mask(batch), batch["old_values"], batch["returns"]
+        rows = mask.any(dim=1)
         _, return_std = self._mean_and_std(returns, mask)
         _, error_std = self._mean_and_std(returns - values, mask)
-        if return_std > 1e-4:
+        if return_std > 1e-4:  # else there is nothing to explain
             metrics["value/explained_variance"].append(1 - (error_std / return_std).item() ** 2)
         metrics["value/mean"].append(self._mean(values, mask))
         metrics["returns/mean"].append(self._mean(returns, mask))
         metrics["advantages/std"].append(std.item())
-        non_score, score = self._mean(kl_rewards.sum(1), rows), self._mean(scores.squeeze(1), rows)
-        metrics["objective/non_score_reward"].append(non_score)
-        metrics["objective/rlhf_reward"].append(score + non_score)
+        kl = self._mean(kl.sum(1), rows)
+        metrics["objective/non_score_reward"].append(-self.kl_coef * kl)
+        metrics["objective/rlhf_reward"].append(self._mean(scores, rows) - self.kl_coef * kl)
         if self.kl_coef:
-            metrics["objective/kl"].append(self._mean(kl.sum(1), rows))
-        if mode == "train" and self.args.target_kl is not None:
-            self._adapt_kl_coef(metrics["objective/kl"][-1])
+            metrics["objective/kl"].append(kl)
+        if self.args.target_kl is not None and self.model.training:
+            self._adapt_kl_coef(kl)
             metrics["objective/kl_coef"].append(self.kl_coef)
         if self.num_generations == 1:
             metrics.pop("frac_reward_zero_std", None)  # every group of one
-        self._log_advantages(batch["advantages"].sum(1) / mask.sum(1).clamp(min=1))
-        return batch
+        # In place of GRPO's advantages, logged with the completions: the mean over a completion's tokens.
+        advantages = batch["advantages"].sum(1) / mask.sum(1).clamp(min=1)
+        advantages, logged = self.accelerator.gather(advantages).tolist(), self._logs["advantages"]
+        for _ in range(min(len(advantages), len(logged))):
+            logged.pop()
+        logged.extend(advantages)
 
     @torch.no_grad()
     def _log_probs_and_values(self, batch: dict) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -297,14 +319,7 @@ class PPOTrainer(GRPOTrainer):
     def _adapt_kl_coef(self, kl: float) -> None:
         """Ziegler et al., 2019 (1909.08593), 2.2: a proportional controller of log kl_coef."""
         error = min(max(kl / self.args.target_kl - 1, -0.2), 0.2)
-        self.kl_coef *= 1 + error * self.args.generation_batch_size / self.args.kl_horizon
-
-    def _log_advantages(self, advantages: torch.Tensor) -> None:
-        """In place of those that TRL has logged with the completions: a completion's mean over its tokens."""
-        advantages, logged = self.accelerator.gather(advantages).tolist(), self._logs["advantages"]
-        for _ in range(min(len(advantages), len(logged))):
-            logged.pop()
-        logged.extend(advantages)
+        self.kl_coef *= 1 + error * min(self.args.generation_batch_size / self.args.kl_horizon, 1)
 
     def _mean(self, x: torch.Tensor, mask: torch.Tensor) -> float:
         """The mean of `x` where `mask` is 1, over all processes."""
@@ -393,8 +408,9 @@ class PPOTrainer(GRPOTrainer):
         super()._save(output_dir, state_dict)
         folder = Path(output_dir or self.args.output_dir)
         if not self._in_checkpoint:
-            if self.critic.form == "adapter" and self.args.should_save:
-                shutil.rmtree(folder / ADAPTER, ignore_errors=True)  # PEFT saves every adapter
+            for adapter in {ADAPTER, "ref"} & set(getattr(self.model, "peft_config", ())):  # PEFT saves every adapter
+                if self.args.should_save:
+                    shutil.rmtree(folder / adapter, ignore_errors=True)
             return
         if self._step % (self.args.steps_per_generation * self.num_iterations):  # in the midst of a rollout
             folder.mkdir(parents=True, exist_ok=True)

@@ -259,11 +259,14 @@ def test_the_readme_lists_five_variants():
     assert len(VARIANTS) == 5
 
 
-def test_the_snippet_of_the_readme_trains():
-    [snippet] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+@pytest.mark.parametrize("trainer", ["GRPO", "PPO"])
+def test_the_snippets_of_the_readme_train(trainer):
+    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    [snippet] = [snippet for snippet in snippets if f"{trainer}Trainer(" in snippet]
+    here = "use_cpu=True, bf16=False, max_steps=1, max_completion_length=16, report_to='none'"
     on_this_machine = {
         "Qwen/Qwen2.5-0.5B-Instruct": str(hardware.STARTER_FOLDER),
-        "GRPOConfig(": "GRPOConfig(use_cpu=True, bf16=False, max_steps=1, max_completion_length=16, report_to='none', ",
+        **{"GRPO": {"GRPOConfig(": f"GRPOConfig({here}, "}, "PPO": {"kl_coef=0.05": f"kl_coef=0.05, {here}"}}[trainer],
     }
     for written, meant in on_this_machine.items():
         assert written in snippet

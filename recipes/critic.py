@@ -109,10 +109,11 @@ class Critic:
         return value
 
     def average_gradients(self, accelerator) -> None:
-        """The mean over all processes."""
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+        """The mean over all processes, which DistributedDataParallel makes of the policy's."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        means = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="mean")
+        for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,21 +19,24 @@ import inspect
 import json
 import math
 import os
-import shutil
 import textwrap
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate.utils import send_to_device
 from peft import PeftModel
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
 
 from recipes.critic import ADAPTER, Critic, can_have_adapter
 from recipes.gae import compute_gae
 
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")  # they differ in how tokens are averaged
 NEEDS_LORA = "critic='adapter' needs a LoRA policy: give peft_config=LoraConfig(...), or critic='shared'."
+OTHERS = (ADAPTER, "ref")  # adapters beside the policy's
 STATE = "ppo_state.json"
 ROLLOUT = "rollout_{process}.pt"
 
@@ -117,7 +120,9 @@ class PPOConfig(GRPOConfig):
             raise ValueError("scale_rewards is GRPO's; PPO whitens its advantages: leave it at 'none'.")
         if self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError("PPO adds weighted rewards up: multi_objective_aggregation must be sum_then_normalize.")
-        if self.num_generations != 1:
+        if self.num_generations < 1:
+            raise ValueError(f"num_generations {self.num_generations}: give 1 or more.")
+        if self.num_generations > 1:
             super().__post_init__()
             return
         # GRPOConfig insists on groups: the whole generation batch passes its checks as one.
@@ -188,7 +193,7 @@ class PPOTrainer(GRPOTrainer):
         if form == "adapter" and not can_have_adapter(self.model):
             raise ValueError(NEEDS_LORA)
         self.critic = Critic(self.model, form, args.seed)
-        self._passes = []  # the values of each forward pass of the policy, with critic="shared"
+        self._kept_pass = self._pass_to_use = None  # a rollout's log-probabilities, entropies and values, with graph
         self._rewards_per_func = None
         self._window_begins = True
         self._in_checkpoint = False
@@ -201,25 +206,14 @@ class PPOTrainer(GRPOTrainer):
         self._rewards_per_func = rewards[first : first + len(prompts)]
         return rewards
 
-    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *others, **named):
-        if self.critic.form == "adapter":
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, *others, **named
-            )
-        with self.critic.watch(logits_to_keep + 1) as values:
-            result = super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, *others, **named
-            )
-        self._passes.append(torch.cat(values) if values else None)  # none of a reference model of its own
-        return result
+    def _get_per_token_logps_and_entropies(self, *inputs, **named):
+        if self._pass_to_use is not None:
+            return *self._pass_to_use[:2], None
+        return super()._get_per_token_logps_and_entropies(*inputs, **named)
 
     def _generate_and_score_completions(self, inputs):
-        self.beta = self.args.beta or self.kl_coef  # so that TRL computes the reference's log-probabilities
-        try:
-            batch = super()._generate_and_score_completions(inputs)
-        finally:
-            self.beta = self.args.beta
-        log_probs, values = self._log_probs_and_values(batch)
+        batch = super()._generate_and_score_completions(inputs)
+        log_probs, reference, values = self._read(batch)
 
         # A completion that no reward could judge leaves no trace: none of its tokens counts.
         judged = ~torch.isnan(self._rewards_per_func).all(dim=1)
@@ -229,16 +223,15 @@ class PPOTrainer(GRPOTrainer):
         if batch.get("old_per_token_logps") is not None:
             batch["old_per_token_logps"] = batch["old_per_token_logps"] * mask  # TRL's new ones are 0 there too
 
-        kl = torch.zeros_like(values[:, 1:])
-        if self.kl_coef:
-            kl = self._kl(log_probs, batch["ref_per_token_logps"]) * mask
-        if self.args.beta == 0:
-            batch.pop("ref_per_token_logps", None)
+        kl = self._kl(log_probs, reference) * mask
         scores, truncated = self._scores(batch)
         last = mask.size(1) - 1 - mask.flip(1).argmax(dim=1, keepdim=True)  # of each row's tokens that count
         rewards = (-self.kl_coef * kl).scatter_add(1, last, scores)
         if self.model.training and self.critic.is_new and batch["num_items_in_batch"]:
-            values = values + self.critic.begin_at(self._mean(rewards.sum(1), mask.any(1)))
+            begin = self.critic.begin_at(self._mean(rewards.sum(1), mask.any(1)))
+            values = values + begin
+            if self._kept_pass is not None:
+                self._kept_pass[2] = self._kept_pass[2] + begin
         if self.args.bootstrap_truncated:  # what the critic expects of a rest that was never written
             length = batch["completion_mask"].sum(dim=1, keepdim=True)
             rewards = rewards.scatter_add(1, last, self.args.gamma * values.gather(1, length) * truncated)
@@ -264,6 +257,8 @@ class PPOTrainer(GRPOTrainer):
         metrics = self._metrics["train" if self.model.training else "eval"]
         mask, values, returns = _token_mask(batch), batch["old_values"], batch["returns"]
         rows = mask.any(dim=1)
+        if not batch["num_items_in_batch"]:  # nothing could be judged
+            return
         _, return_std = self._mean_and_std(returns, mask)
         _, error_std = self._mean_and_std(returns - values, mask)
         if return_std > 1e-4:  # else there is nothing to explain
@@ -289,27 +284,63 @@ class PPOTrainer(GRPOTrainer):
         logged.extend(advantages)
 
     @torch.no_grad()
-    def _log_probs_and_values(self, batch: dict) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Of the policy and the critic as they are now: `(B, T)`, or `None` where nobody asks for it; and `(B, T + 1)`.
+    def _read(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The rollout's log-probabilities by the policy and by the reference, `(B, T)`, and its values, `(B, T + 1)`.
 
-        The value at t is of the state before token t; one more of the state after the last.
+        The value at t is of the state before token t, the last of that after all tokens. Without a KL reward both
+        log-probabilities are 0.
         """
-        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
-        input_ids, attention_mask, length = _whole_sequences(batch)
-        log_probs, passes = batch.get("old_per_token_logps"), self._passes
-        self._passes = []
+        shared = self.critic.form == "shared"
+        values = torch.nn.functional.pad(torch.zeros_like(batch["completion_ids"], dtype=torch.float32), (0, 1))
+        log_probs, reference = torch.zeros_like(values[:, 1:]), torch.zeros_like(values[:, 1:])
+        by_policy = bool(self.kl_coef) or shared
+        if by_policy and self._updates_once():
+            log_probs, values = self._keep_pass(batch)
+            by_policy = False
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            if self.critic.form == "shared" and log_probs is not None:
-                return log_probs, passes[0]  # TRL's first pass was the policy's, the reference's came after it
-            if log_probs is None and (self.critic.form == "shared" or self.kl_coef):
-                log_probs, _, _ = self._get_per_token_logps_and_entropies(
-                    self.model, input_ids, attention_mask, length, batch_size=size
-                )
-            if self.critic.form == "shared":
-                return log_probs, self._passes.pop()
-            with self.critic.active(), self.accelerator.autocast():
-                chunks = zip(input_ids.split(size), attention_mask.split(size), strict=True)
-                return log_probs, torch.cat([self.critic.values(*chunk, length + 1) for chunk in chunks])
+            for rows, *sequences, length in _chunks(batch, self._rows_at_a_time()):
+                if by_policy:
+                    with self.critic.watch(length + 1) as seen:
+                        found, _, _ = self._get_per_token_logps_and_entropies(self.model, *sequences, length)
+                    log_probs[rows, :length], values[rows, : length + 1] = found.float(), seen[0]
+                if not shared:
+                    with self.critic.active(), self.accelerator.autocast():
+                        values[rows, : length + 1] = self.critic.values(*sequences, length + 1)
+                if self.kl_coef:
+                    with self._reference() as model:
+                        found, _, _ = self._get_per_token_logps_and_entropies(model, *sequences, length)
+                    reference[rows, :length] = found.float()
+        return (log_probs, reference, values) if self.kl_coef else (reference, reference, values)
+
+    def _updates_once(self) -> bool:
+        """The rollout is one minibatch, trained on once: the update can use the rollout's pass of the policy."""
+        once = self.args.steps_per_generation * self.num_iterations == 1 and self.accelerator.num_processes == 1
+        return once and self.model.training and not self.aux_loss_enabled
+
+    def _keep_pass(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """A pass of the policy that can be walked back in the update, which saves one."""
+        input_ids, attention_mask, length = _whole_sequences(batch)
+        with torch.enable_grad(), self.critic.watch(length + 1) as seen:
+            log_probs, entropies, _ = self._get_per_token_logps_and_entropies(
+                self.model, input_ids, attention_mask, length, compute_entropy=True
+            )
+        self._kept_pass = [log_probs, entropies, seen[0]]
+        batch["rows"] = torch.arange(len(input_ids), device=input_ids.device)  # TRL shuffles a rollout
+        return log_probs.detach().float(), seen[0].detach().clone()
+
+    @contextmanager
+    def _reference(self):
+        """The model whose policy is the reference: TRL's copy, or without LoRA's adapter, or with its first state."""
+        if self.ref_model is not None:
+            yield self.ref_model
+        else:
+            model = self.accelerator.unwrap_model(self.model)
+            with use_adapter(model, "ref" if "ref" in model.peft_config else None):
+                yield self.model
+
+    def _rows_at_a_time(self) -> int:
+        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
+        return min(size, 16)  # many more would differ in length, and be padded
 
     def _kl(self, log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """The KL to the reference at each sampled token (Schulman, "Approximating KL Divergence", 2020)."""
@@ -333,35 +364,53 @@ class PPOTrainer(GRPOTrainer):
     # Update: TRL's clipped policy loss on advantages of shape (B, T), and the critic's.
 
     def _compute_loss(self, model, inputs):
-        if self.critic.form == "shared":
-            policy_loss = super()._compute_loss(model, inputs)
-            return policy_loss + self._value_loss(self._passes.pop(), inputs)
-        input_ids, attention_mask, length = _whole_sequences(inputs)
-        # The critic's backward pass comes at once, before the policy's forward pass: only one graph is in memory, and
-        # gradient checkpointing computes each forward pass again with the adapter that it belongs to.
-        with self.critic.active():
-            with self.accelerator.autocast():
-                values = self.critic.values(input_ids, attention_mask, length + 1)
+        # The critic's backward pass comes before the policy's: hardly more than one graph is in memory, and gradient
+        # checkpointing computes each forward pass again with the adapter that it belongs to.
+        value_loss = self._train_critic(inputs) if self.critic.form == "adapter" else None
+        if self._kept_pass is not None:
+            self._pass_to_use, self._kept_pass = [x[inputs["rows"]] for x in self._kept_pass], None
+        try:
+            with self.critic.watch(inputs["completion_ids"].size(1) + 1) as seen:
+                policy_loss = super()._compute_loss(model, inputs)
+            values = (self._pass_to_use or seen)[-1][:, :-1]
+        finally:
+            self._pass_to_use = None
+        if value_loss is None:
+            self._log_value_loss(values.detach(), inputs)
             value_loss = self._value_loss(values, inputs)
-            if value_loss.requires_grad:
-                self.accelerator.backward(value_loss)
-        return super()._compute_loss(model, inputs) + value_loss.detach()
+        return policy_loss + value_loss
 
-    def _value_loss(self, values: torch.Tensor, inputs: dict) -> torch.Tensor:
-        """vf_coef / 2 * the mean over tokens of max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2)."""
-        values, mask = values[:, :-1], _token_mask(inputs)
-        old, returns, reach = inputs["old_values"], inputs["returns"], self.args.cliprange_value
-        loss = (values - returns) ** 2
-        clipped = (old + (values - old).clamp(-reach, reach) - returns) ** 2
+    def _train_critic(self, inputs: dict) -> torch.Tensor:
+        """Forward and, in training, backward with the critic's adapter; returns its part of the loss, detached."""
+        value_loss, all_values = torch.zeros((), device=inputs["returns"].device), torch.zeros_like(inputs["returns"])
+        with self.critic.active():
+            for rows, input_ids, attention_mask, length in _chunks(inputs, self._rows_at_a_time()):
+                with self.accelerator.autocast():
+                    values = self.critic.values(input_ids, attention_mask, length + 1)[:, :-1]
+                loss = self._value_loss(values, inputs, rows)
+                if loss.requires_grad:
+                    self.accelerator.backward(loss)
+                value_loss += loss.detach()
+                all_values[rows, :length] = values.detach()
+        self._log_value_loss(all_values, inputs)
+        return value_loss
+
+    def _value_loss(self, values: torch.Tensor, inputs: dict, rows: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """vf_coef times the part of `rows` in the mean over the tokens of `clipped_value_loss`."""
+        length = values.size(1)
+        old, returns, mask = (x[rows, :length] for x in (inputs["old_values"], inputs["returns"], _token_mask(inputs)))
+        loss, _ = clipped_value_loss(values, old, returns, self.args.cliprange_value)
         # As TRL averages its token losses: over the tokens of all processes and of the whole accumulation window.
         tokens = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
-        mode = "train" if self.model.training else "eval"
-        if mode == "train":
+        if self.model.training:
             tokens = tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
-        worst = 0.5 * torch.maximum(loss, clipped)
-        self._metrics[mode]["value/loss"].append(self._mean(worst.detach(), mask))
-        self._metrics[mode]["value/clip_ratio"].append(self._mean((clipped > loss).float(), mask))
-        return self.args.vf_coef * (worst * mask).sum() / tokens
+        return self.args.vf_coef * (loss * mask).sum() / tokens
+
+    def _log_value_loss(self, values: torch.Tensor, inputs: dict) -> None:
+        metrics, mask = self._metrics["train" if self.model.training else "eval"], _token_mask(inputs)
+        loss, clipped = clipped_value_loss(values, inputs["old_values"], inputs["returns"], self.args.cliprange_value)
+        metrics["value/loss"].append(self._mean(loss, mask))
+        metrics["value/clip_ratio"].append(self._mean(clipped, mask))
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         if self._window_begins:
@@ -391,8 +440,9 @@ class PPOTrainer(GRPOTrainer):
             parameter.requires_grad_(True)
         rate = self.args.critic_learning_rate
         rate = 5 * self.args.learning_rate if rate is None else rate
-        group = {"params": self.critic.parameters(), "lr": rate, "weight_decay": self.args.weight_decay}
-        self.optimizer.add_param_group(group)
+        *weights, bias = *self.critic.adapter_parameters, self.critic.head.weight, self.critic.head.bias
+        self.optimizer.add_param_group({"params": weights, "lr": rate, "weight_decay": self.args.weight_decay})
+        self.optimizer.add_param_group({"params": [bias], "lr": rate, "weight_decay": 0.0})
         return self.optimizer
 
     # Save: a checkpoint holds what training goes on from, any other folder the policy alone.
@@ -405,13 +455,16 @@ class PPOTrainer(GRPOTrainer):
             self._in_checkpoint = False
 
     def _save(self, output_dir=None, state_dict=None):
-        super()._save(output_dir, state_dict)
-        folder = Path(output_dir or self.args.output_dir)
+        adapters = getattr(self.model, "peft_config", {})
+        # PEFT saves every adapter that it knows.
+        hidden = {} if self._in_checkpoint else {name: adapters.pop(name) for name in OTHERS if name in adapters}
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            adapters.update(hidden)
         if not self._in_checkpoint:
-            for adapter in {ADAPTER, "ref"} & set(getattr(self.model, "peft_config", ())):  # PEFT saves every adapter
-                if self.args.should_save:
-                    shutil.rmtree(folder / adapter, ignore_errors=True)
             return
+        folder = Path(output_dir or self.args.output_dir)
         if self._step % (self.args.steps_per_generation * self.num_iterations):  # in the midst of a rollout
             folder.mkdir(parents=True, exist_ok=True)
             torch.save(self._buffered_inputs, folder / ROLLOUT.format(process=self.accelerator.process_index))
@@ -427,7 +480,20 @@ class PPOTrainer(GRPOTrainer):
         self.kl_coef, self._step = state["kl_coef"], state["step"]
         rollout = folder / ROLLOUT.format(process=self.accelerator.process_index)
         if rollout.exists():
-            self._buffered_inputs = torch.load(rollout, map_location=self.accelerator.device, weights_only=True)
+            kept = torch.load(rollout, map_location="cpu", weights_only=True)
+            self._buffered_inputs = send_to_device(kept, self.accelerator.device)
+
+
+def clipped_value_loss(
+    values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, reach: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """max((V - R)^2, (clip(V, V_old - reach, V_old + reach) - R)^2) / 2 for each token, and where the clipped one won.
+
+    Source: The N+ Implementation Details of RLHF with PPO (2403.17031).
+    """
+    loss = (values - returns) ** 2
+    clipped = (old + (values - old).clamp(-reach, reach) - returns) ** 2
+    return torch.maximum(loss, clipped) / 2, clipped > loss
 
 
 def _token_mask(batch: dict) -> torch.Tensor:
@@ -440,3 +506,15 @@ def _whole_sequences(batch: dict) -> tuple[torch.Tensor, torch.Tensor, int]:
     input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     return input_ids, attention_mask, batch["completion_ids"].size(1)
+
+
+def _chunks(batch: dict, size: int):
+    """Sequences of similar length, `size` at a time and without the padding that they share: less is computed in vain.
+
+    Yields their rows in the batch, prompts with completions, the attention mask, and the length of the completions.
+    """
+    before, after = batch["prompt_mask"].sum(dim=1), batch["completion_mask"].sum(dim=1)
+    for rows in (before + after).argsort(descending=True, stable=True).split(size):
+        start, length = batch["prompt_mask"].size(1) - int(before[rows].max()), max(int(after[rows].max()), 1)
+        parts = [("prompt_ids", "completion_ids"), ("prompt_mask", "completion_mask")]
+        yield rows, *(torch.cat([batch[a][rows, start:], batch[b][rows, :length]], dim=1) for a, b in parts), length

@@ -224,14 +224,14 @@ class Watched(PPOTrainer):
         return batch
 
     def _compute_loss(self, model, inputs):
-        exact = Exact(self)
+        exact, self.value_loss = Exact(self), 0.0
         loss = super()._compute_loss(model, inputs)
         self.minibatches.append((exact, inputs, loss.item(), self.value_loss))
         return loss
 
-    def _value_loss(self, values, inputs):
-        loss = super()._value_loss(values, inputs)
-        self.value_loss = loss.item()
+    def _value_loss(self, values, inputs, *rows):
+        loss = super()._value_loss(values, inputs, *rows)
+        self.value_loss += loss.item()  # of one chunk
         return loss
 
     def training_step(self, model, inputs, num_items_in_batch=None):

@@ -215,7 +215,12 @@ def test_on_four_bit_weights_only_adapters_and_head_are_trained(critic):
 
 
 def test_the_critic_learns_at_five_times_the_policys_rate_by_default():
-    assert [group["lr"] for group in make(learning_rate=1e-3).create_optimizer().param_groups] == [1e-3, 1e-3, 5e-3, 5e-3]
+    assert [group["lr"] for group in make(learning_rate=1e-3).create_optimizer().param_groups] == [
+        1e-3,
+        1e-3,
+        5e-3,
+        5e-3,
+    ]
 
 
 # Resuming and saving

@@ -24,3 +24,17 @@ def test_the_figures_of_speed_are_those_of_the_committed_run():
     assert {name for name, *_ in rows} == ratios.keys()
     for name, *figures in rows:
         assert [float(figure) for figure in figures] == [ratios[name][key] for key in ("ratio", "lowest", "highest")]
+
+
+def test_the_costs_of_ppo_are_those_of_the_committed_run():
+    ratios = json.loads((ROOT / "benchmarks" / "results" / "ppo.json").read_text())["ratios"]
+    rows = re.findall(
+        r"^\| ((?:PPO|TRL)[^|]+? / [^|]+?) +\| (.+?) +\| (.+?) +\| (.+?) +\| (.+?) +\|$", README, re.MULTILINE
+    )
+    assert {name for name, *_ in rows} == ratios.keys()
+    for name, *cells in rows:
+        measured = [
+            ratios[name][key] for key in ("seconds_per_step", "seconds_per_1000_tokens", "peak_mb", "needed_mb")
+        ]
+        written = ["{median} ({lowest}-{highest})".format(**figures) for figures in measured[:3]]
+        assert cells == [*written, str(measured[3]["median"])]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel, PeftType
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -125,4 +125,4 @@ class Critic:
 
 
 def can_have_adapter(model: nn.Module) -> bool:
-    return isinstance(model, PeftModel) and isinstance(model.active_peft_config, LoraConfig)
+    return isinstance(model, PeftModel) and model.active_peft_config.peft_type == PeftType.LORA

@@ -44,8 +44,10 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
     # Bytes a trained weight: itself and its gradient in float32, two moments in 8 bits or in float32.
     per_trained = 4 + 4 + (2 if "8bit" in str(config.optim) else 8)
     trained = sum(model_args.lora_r * sum(layer.weight.shape) for layer in linear) if model_args.use_peft else inner
-    adapters = 2 if getattr(config, "critic", "shared") != "shared" else 1  # PPO's critic has one of its own
-    adapter = adapters * trained * per_trained
+    own_critic = model_args.use_peft and getattr(config, "critic", "shared") != "shared"  # PPO's
+    adapter = (1 + own_critic) * trained * per_trained
+    if getattr(config, "kl_coef", 0) and not model_args.use_peft:
+        weights *= 2  # a reference of its own
 
     tokens = prompt_length + config.max_completion_length
     generation = config.generation_batch_size * tokens * 2 * layers * key_value_heads * head_size * width

@@ -20,12 +20,13 @@ import json
 import math
 import os
 import textwrap
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate.utils import send_to_device
+from datasets import Dataset
 from peft import PeftModel
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
@@ -35,8 +36,11 @@ from recipes.critic import ADAPTER, Critic, can_have_adapter
 from recipes.gae import compute_gae
 
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")  # they differ in how tokens are averaged
+TEXT_ONLY = "PPOTrainer reads text only: give it a model, a processing_class and a data set for text."
 NEEDS_LORA = "critic='adapter' needs a LoRA policy: give peft_config=LoraConfig(...), or critic='shared'."
+CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initializations of LoRA
 OTHERS = (ADAPTER, "ref")  # adapters beside the policy's
+ROWS = 16  # in a pass: more would differ in length, and be padded
 STATE = "ppo_state.json"
 ROLLOUT = "rollout_{process}.pt"
 
@@ -46,7 +50,8 @@ class PPOConfig(GRPOConfig):
     """GRPOConfig with PPO's own settings. Raises `ValueError` for those that have no meaning.
 
     TRL's settings mean what they mean for GRPO: `epsilon` clips the policy's ratio, `num_iterations` is the epochs over
-    a rollout, `steps_per_generation` its minibatches, `entropy_coef` the entropy bonus. `scale_rewards` has no use.
+    a rollout, `steps_per_generation` over `gradient_accumulation_steps` its minibatches, `entropy_coef` the entropy
+    bonus. `scale_rewards` has no use.
     """
 
     num_generations: int | None = field(
@@ -81,7 +86,8 @@ class PPOConfig(GRPOConfig):
     gamma: float = field(default=1.0, metadata={"help": "Discount of later rewards."})
     lam: float = field(default=0.95, metadata={"help": "GAE: 0 trusts the critic, 1 the rewards."})
     cliprange_value: float = field(
-        default=0.2, metadata={"help": "How far a value may move from the rollout's before its loss is clipped."}
+        default=0.2,
+        metadata={"help": "How far a value may move from the rollout's before it is clipped; inf: never."},
     )
     vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
     missing_eos_penalty: float | None = field(
@@ -97,8 +103,8 @@ class PPOConfig(GRPOConfig):
                 raise ValueError(f"{name} {getattr(self, name)} is outside [0, 1].")
         for name in ("kl_coef", "vf_coef", "cliprange_value", "missing_eos_penalty", "critic_learning_rate"):
             value = getattr(self, name)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{name} {value} cannot be negative: give 0 or more.")
+            if value is not None and not (0 <= value < math.inf or (name, value) == ("cliprange_value", math.inf)):
+                raise ValueError(f"{name} {value}: give a number that is 0 or more.")
         for name in ("target_kl", "kl_horizon"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)}: give a number above 0.")
@@ -120,7 +126,12 @@ class PPOConfig(GRPOConfig):
             raise ValueError("scale_rewards is GRPO's; PPO whitens its advantages: leave it at 'none'.")
         if self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError("PPO adds weighted rewards up: multi_objective_aggregation must be sum_then_normalize.")
-        if self.num_generations < 1:
+        if self.mask_truncated_completions and (self.missing_eos_penalty or self.bootstrap_truncated):
+            raise ValueError(
+                "mask_truncated_completions leaves out what missing_eos_penalty and bootstrap_truncated judge: "
+                "set one or the other."
+            )
+        if not self.num_generations or self.num_generations < 1:
             raise ValueError(f"num_generations {self.num_generations}: give 1 or more.")
         if self.num_generations > 1:
             super().__post_init__()
@@ -146,6 +157,7 @@ class PPOTrainer(GRPOTrainer):
         kl_coef (`float`): the weight of the KL reward now; it moves with `target_kl`.
     """
 
+    _epochs_done = 0  # by the run that this one goes on from
     _tag_names = ["trl", "ppo"]
     _name = "PPO"
     _paper = {
@@ -172,8 +184,18 @@ class PPOTrainer(GRPOTrainer):
             raise ValueError("A ready-made optimizer cannot know the critic, which is made here: use args.optim.")
         if args.critic == "adapter" and not given.get("peft_config") and not isinstance(model, PeftModel):
             raise ValueError(NEEDS_LORA)
+        if isinstance(model, PeftModel) and model.active_adapter != "default":
+            raise ValueError(f"The policy's adapter is called {model.active_adapter!r}: TRL wants it called 'default'.")
+        data = given.get("train_dataset")
+        if {"image", "images"} & set(getattr(data, "column_names", None) or ()):
+            raise ValueError(TEXT_ONLY)
+        prompts = args.generation_batch_size // args.num_generations
+        if isinstance(data, Dataset) and len(data) < prompts:
+            raise ValueError(f"{len(data)} rows are fewer than the {prompts} prompts of a generation batch.")
         start = getattr(given.get("peft_config"), "init_lora_weights", True)
-        if (args.kl_coef or args.beta) and str(start).lower().startswith(("pissa", "olora", "corda", "loftq")):
+        if (args.kl_coef or args.beta) and str(start).lower().startswith(
+            ("pissa", "olora", "corda", "loftq", "lora_ga")
+        ):
             raise ValueError(
                 f"init_lora_weights={start!r} changes the base model, which is the reference: set it to True."
             )
@@ -184,7 +206,7 @@ class PPOTrainer(GRPOTrainer):
             args.beta = beta
         self.beta, self.kl_coef = beta, args.kl_coef
         if self._is_vlm:
-            raise ValueError("PPOTrainer reads text only: give it a model and a processing_class for text.")
+            raise ValueError(TEXT_ONLY)
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             raise ValueError("PPOTrainer runs in one process or with plain data parallelism, not on DeepSpeed or FSDP.")
         form = args.critic
@@ -197,6 +219,12 @@ class PPOTrainer(GRPOTrainer):
         self._rewards_per_func = None
         self._window_begins = True
         self._in_checkpoint = False
+
+    def _get_train_sampler(self, dataset=None):
+        sampler = super()._get_train_sampler(dataset)
+        for _ in range(self._epochs_done if sampler.shuffle else 0):
+            torch.randperm(sampler.num_samples, generator=sampler.generator)  # else it begins with the first epoch's
+        return sampler
 
     # Rollout: TRL generates and scores; its advantages are replaced by those of PPO.
 
@@ -294,16 +322,20 @@ class PPOTrainer(GRPOTrainer):
         values = torch.nn.functional.pad(torch.zeros_like(batch["completion_ids"], dtype=torch.float32), (0, 1))
         log_probs, reference = torch.zeros_like(values[:, 1:]), torch.zeros_like(values[:, 1:])
         by_policy = bool(self.kl_coef) or shared
+        if batch.get("old_per_token_logps") is not None and not shared:
+            log_probs, by_policy = batch["old_per_token_logps"].float(), False
         if by_policy and self._updates_once():
             log_probs, values = self._keep_pass(batch)
             by_policy = False
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            for rows, *sequences, length in _chunks(batch, self._rows_at_a_time()):
+            for rows, *sequences, length in self._chunks(batch):
                 if by_policy:
-                    with self.critic.watch(length + 1) as seen:
+                    with self._watch(length + 1) as seen:
                         found, _, _ = self._get_per_token_logps_and_entropies(self.model, *sequences, length)
-                    log_probs[rows, :length], values[rows, : length + 1] = found.float(), seen[0]
-                if not shared:
+                    log_probs[rows, :length] = found.float()
+                if shared and by_policy:
+                    values[rows, : length + 1] = seen[0]
+                elif not shared:
                     with self.critic.active(), self.accelerator.autocast():
                         values[rows, : length + 1] = self.critic.values(*sequences, length + 1)
                 if self.kl_coef:
@@ -315,18 +347,25 @@ class PPOTrainer(GRPOTrainer):
     def _updates_once(self) -> bool:
         """The rollout is one minibatch, trained on once: the update can use the rollout's pass of the policy."""
         once = self.args.steps_per_generation * self.num_iterations == 1 and self.accelerator.num_processes == 1
-        return once and self.model.training and not self.aux_loss_enabled
+        # The critic's own graph is of `ROWS` rows: beside a policy's of many it is small.
+        small = self.critic.form == "shared" or self.args.per_device_train_batch_size >= 4 * ROWS
+        return once and small and self.model.training and not self.aux_loss_enabled
 
     def _keep_pass(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """A pass of the policy that can be walked back in the update, which saves one."""
         input_ids, attention_mask, length = _whole_sequences(batch)
-        with torch.enable_grad(), self.critic.watch(length + 1) as seen:
+        with torch.enable_grad(), self._watch(length + 1) as seen:
             log_probs, entropies, _ = self._get_per_token_logps_and_entropies(
                 self.model, input_ids, attention_mask, length, compute_entropy=True
             )
-        self._kept_pass = [log_probs, entropies, seen[0]]
+        values = seen[0] if seen else torch.zeros_like(torch.nn.functional.pad(log_probs, (0, 1)))
+        self._kept_pass = [log_probs, entropies, values]
         batch["rows"] = torch.arange(len(input_ids), device=input_ids.device)  # TRL shuffles a rollout
-        return log_probs.detach().float(), seen[0].detach().clone()
+        return log_probs.detach().float(), values.detach().clone()
+
+    def _watch(self, last: int):
+        """Values of the policy's passes inside, where the critic is made of them."""
+        return self.critic.watch(last) if self.critic.form == "shared" else nullcontext([])
 
     @contextmanager
     def _reference(self):
@@ -338,9 +377,10 @@ class PPOTrainer(GRPOTrainer):
             with use_adapter(model, "ref" if "ref" in model.peft_config else None):
                 yield self.model
 
-    def _rows_at_a_time(self) -> int:
+    def _chunks(self, batch: dict):
         size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
-        return min(size, 16)  # many more would differ in length, and be padded
+        rotary = getattr(self.model.config.get_text_config(), "rope_parameters", None) is not None
+        return _chunks(batch, min(size, ROWS), rotary)
 
     def _kl(self, log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """The KL to the reference at each sampled token (Schulman, "Approximating KL Divergence", 2020)."""
@@ -364,27 +404,27 @@ class PPOTrainer(GRPOTrainer):
     # Update: TRL's clipped policy loss on advantages of shape (B, T), and the critic's.
 
     def _compute_loss(self, model, inputs):
-        # The critic's backward pass comes before the policy's: hardly more than one graph is in memory, and gradient
-        # checkpointing computes each forward pass again with the adapter that it belongs to.
+        # The critic's backward pass comes before the policy's forward pass, unless that was kept: one graph at a time
+        # is in memory, and gradient checkpointing computes each pass again with the adapter that it belongs to.
         value_loss = self._train_critic(inputs) if self.critic.form == "adapter" else None
         if self._kept_pass is not None:
             self._pass_to_use, self._kept_pass = [x[inputs["rows"]] for x in self._kept_pass], None
         try:
-            with self.critic.watch(inputs["completion_ids"].size(1) + 1) as seen:
+            with self._watch(inputs["completion_ids"].size(1) + 1) as seen:
                 policy_loss = super()._compute_loss(model, inputs)
-            values = (self._pass_to_use or seen)[-1][:, :-1]
+            if value_loss is None:
+                values = (self._pass_to_use or seen)[-1][:, :-1]
+                self._log_value_loss(values.detach(), inputs)
+                value_loss = self._value_loss(values, inputs)
         finally:
             self._pass_to_use = None
-        if value_loss is None:
-            self._log_value_loss(values.detach(), inputs)
-            value_loss = self._value_loss(values, inputs)
         return policy_loss + value_loss
 
     def _train_critic(self, inputs: dict) -> torch.Tensor:
         """Forward and, in training, backward with the critic's adapter; returns its part of the loss, detached."""
         value_loss, all_values = torch.zeros((), device=inputs["returns"].device), torch.zeros_like(inputs["returns"])
         with self.critic.active():
-            for rows, input_ids, attention_mask, length in _chunks(inputs, self._rows_at_a_time()):
+            for rows, input_ids, attention_mask, length in self._chunks(inputs):
                 with self.accelerator.autocast():
                     values = self.critic.values(input_ids, attention_mask, length + 1)[:, :-1]
                 loss = self._value_loss(values, inputs, rows)
@@ -465,23 +505,42 @@ class PPOTrainer(GRPOTrainer):
         if not self._in_checkpoint:
             return
         folder = Path(output_dir or self.args.output_dir)
-        if self._step % (self.args.steps_per_generation * self.num_iterations):  # in the midst of a rollout
+        in_rollout = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
+        if in_rollout:
             folder.mkdir(parents=True, exist_ok=True)
             torch.save(self._buffered_inputs, folder / ROLLOUT.format(process=self.accelerator.process_index))
         if self.args.should_save:
             self.critic.save(folder / ADAPTER)
-            (folder / STATE).write_text(json.dumps({"kl_coef": self.kl_coef, "step": self._step}))
+            rollout = self._rollout_shape() if in_rollout else None
+            state = {"critic": self.critic.form, "kl_coef": self.kl_coef, "step": self._step, "rollout": rollout}
+            (folder / STATE).write_text(json.dumps(state))
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
-        self.critic.load(folder / ADAPTER)
+        if not (folder / STATE).exists():
+            raise ValueError(f"{folder} is no checkpoint of a PPOTrainer: it holds no {STATE}.")
         state = json.loads((folder / STATE).read_text())
+        if state["critic"] != self.critic.form:
+            raise ValueError(f"{folder} holds a critic of the form {state['critic']!r}: set critic to that.")
+        if state["rollout"] is not None and state["rollout"] != self._rollout_shape():
+            raise ValueError(
+                f"{folder} is in the midst of a rollout: go on with as many processes and the same "
+                "per_device_train_batch_size, steps_per_generation and num_iterations."
+            )
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.critic.load(folder / ADAPTER)
         self.kl_coef, self._step = state["kl_coef"], state["step"]
-        rollout = folder / ROLLOUT.format(process=self.accelerator.process_index)
-        if rollout.exists():
-            kept = torch.load(rollout, map_location="cpu", weights_only=True)
-            self._buffered_inputs = send_to_device(kept, self.accelerator.device)
+        self._epochs_done = int(json.loads((folder / "trainer_state.json").read_text())["epoch"] + 1e-6)
+        if state["rollout"] is not None:
+            kept = folder / ROLLOUT.format(process=self.accelerator.process_index)
+            self._buffered_inputs = send_to_device(
+                torch.load(kept, map_location="cpu", weights_only=True), self.accelerator.device
+            )
+
+    def _rollout_shape(self) -> list[int]:
+        args = self.args
+        sizes = [args.per_device_train_batch_size, args.steps_per_generation, args.num_iterations]
+        return [self.accelerator.num_processes, *sizes]
 
 
 def clipped_value_loss(
@@ -508,13 +567,16 @@ def _whole_sequences(batch: dict) -> tuple[torch.Tensor, torch.Tensor, int]:
     return input_ids, attention_mask, batch["completion_ids"].size(1)
 
 
-def _chunks(batch: dict, size: int):
+def _chunks(batch: dict, size: int, rotary: bool):
     """Sequences of similar length, `size` at a time and without the padding that they share: less is computed in vain.
+
+    Padding on the left stays unless the model is `rotary`: others would count their positions anew.
 
     Yields their rows in the batch, prompts with completions, the attention mask, and the length of the completions.
     """
     before, after = batch["prompt_mask"].sum(dim=1), batch["completion_mask"].sum(dim=1)
     for rows in (before + after).argsort(descending=True, stable=True).split(size):
-        start, length = batch["prompt_mask"].size(1) - int(before[rows].max()), max(int(after[rows].max()), 1)
+        start = batch["prompt_mask"].size(1) - int(before[rows].max()) if rotary else 0
+        length = max(int(after[rows].max()), 1)
         parts = [("prompt_ids", "completion_ids"), ("prompt_mask", "completion_mask")]
         yield rows, *(torch.cat([batch[a][rows, start:], batch[b][rows, :length]], dim=1) for a, b in parts), length

@@ -57,12 +57,16 @@ def _check_groups(settings: dict) -> None:
     group, batch = settings["num_generations"], settings["per_device_train_batch_size"]
     steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
     total = settings["generation_batch_size"] or batch * steps
-    if group < 2 and "critic" not in settings:
-        raise InputError(
-            f"--num_generations {group}: GRPO compares the completions of one prompt, so it needs at least 2."
+    least = 1 if "critic" in settings else 2
+    if group < least:
+        why = (
+            ": GRPO compares the completions of one prompt, so it needs at least 2."
+            if least == 2
+            else ": give 1 or more."
         )
+        raise InputError(f"--num_generations {group}{why}")
     if total % group:
-        fits = [str(n) for n in range(2, total + 1) if total % n == 0]
+        fits = [str(n) for n in range(least, total + 1) if total % n == 0]
         raise InputError(
             f"--num_generations {group} does not divide the {total} completions of a generation batch "
             f"(--per_device_train_batch_size {batch} x {steps}): take {', '.join(fits[:8])}, or another batch size."

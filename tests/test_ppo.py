@@ -86,12 +86,14 @@ def test_other_forms_train(flags):
         ("--critic shard", "invalid choice: 'shard'"),
         ("--lam 1.5", "lam 1.5 is outside [0, 1]"),
         ("--gamma -1", "gamma -1.0 is outside [0, 1]"),
-        ("--vf_coef -0.1", "vf_coef -0.1 cannot be negative"),
+        ("--vf_coef -0.1", "vf_coef -0.1: give a number that is 0 or more"),
         ("--beta 0.04", "two KL penalties"),
         ("--target_kl 1 --kl_coef 0", "target_kl adapts kl_coef"),
         ("--loss_type cispo", "not PPO's clipped loss"),
         ("--kl_coeff 0.1", "Did you mean --kl_coef?"),
         ("--per_device_train_batch_size 1", "one completion"),
+        ("--num_generations 0", "--num_generations 0: give 1 or more"),
+        ("--num_generations 3", "take 1, 2, 4, 8"),
     ],
 )
 def test_a_mistake_is_one_sentence(flags, sentence, capsys):

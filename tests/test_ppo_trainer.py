@@ -15,7 +15,7 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from ppo_two_processes import (
     FORMS,
@@ -39,6 +39,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     Qwen3Config,
     Qwen3ForSequenceClassification,
 )
@@ -563,11 +565,11 @@ BAD_SETTINGS = [
     ({"lam": -0.1}, r"lam -0.1 is outside"),
     ({"gamma": 2.0}, r"gamma 2.0 is outside"),
     ({"gamma": float("nan")}, r"gamma nan is outside"),
-    ({"kl_coef": -0.1}, "kl_coef -0.1 cannot be negative"),
-    ({"vf_coef": -1.0}, "vf_coef -1.0 cannot be negative"),
-    ({"cliprange_value": -0.2}, "cliprange_value -0.2 cannot be negative"),
-    ({"missing_eos_penalty": -1.0}, "missing_eos_penalty -1.0 cannot be negative"),
-    ({"critic_learning_rate": -1e-5}, "critic_learning_rate -1e-05 cannot be negative"),
+    ({"kl_coef": -0.1}, "kl_coef -0.1: give a number that is 0 or more"),
+    ({"vf_coef": -1.0}, "vf_coef -1.0: give a number that is 0 or more"),
+    ({"cliprange_value": -0.2}, "cliprange_value -0.2: give a number that is 0 or more"),
+    ({"missing_eos_penalty": -1.0}, "missing_eos_penalty -1.0: give a number that is 0 or more"),
+    ({"critic_learning_rate": -1e-5}, "critic_learning_rate -1e-05: give a number that is 0 or more"),
     ({"beta": 0.04}, "beta 0.04 and kl_coef 0.05 are two KL penalties"),
     ({"critic": "separate"}, "Unknown critic 'separate': one of auto, adapter, shared"),
     ({"kl_estimator": "k2"}, "Unknown kl_estimator 'k2': one of k1, k3"),
@@ -701,3 +703,89 @@ def test_in_bfloat16_head_and_values_stay_float32(critic):
         fine = batch[name][batch["completion_mask"].bool()]
         assert not torch.equal(fine, fine.bfloat16().float()), name  # not rounded on the way either
     assert all(math.isfinite(value) for row in steps(trainer) for value in row.values())
+
+
+def test_a_run_that_goes_on_in_a_later_epoch_sees_that_epochs_order():
+    def answers(resume_from=None):
+        seen = []
+
+        def judge(completions, answer, **kwargs):
+            seen.append(answer)
+            return [float(len(text[0]["content"])) for text in completions]
+
+        given = {"train_dataset": Dataset.from_list(rows(24)), "reward_funcs": judge}
+        make(given, max_steps=6, save_strategy="steps", save_steps=1, save_total_limit=9).train(resume_from)
+        return seen
+
+    whole = answers()
+    for step in (2, 3, 5):
+        assert answers(f"out/checkpoint-{step}") == whole[step:]
+
+
+def test_positions_are_the_same_in_every_pass_of_a_model_that_learned_them():
+    torch.manual_seed(0)
+    vocabulary = AutoTokenizer.from_pretrained(STARTER_FOLDER)
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "vocab_size": len(vocabulary), "n_positions": 128}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+    prompts = [{"prompt": "Tom has" + " apples" * i, "answer": "1"} for i in range(20)]
+    given = {
+        "model": model,
+        "processing_class": vocabulary,
+        "reward_funcs": lambda completions, **kwargs: [float(len(text)) for text in completions],
+        "train_dataset": Dataset.from_list(prompts),
+        "peft_config": LoraConfig(target_modules=["c_attn"]),
+    }
+    trainer = make(given, per_device_train_batch_size=20)
+    trainer.train()
+    assert trainer.state.log_history[0]["objective/kl"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_in_a_sentence():
+    rollouts = {"per_device_train_batch_size": 4, "steps_per_generation": 2, "save_strategy": "steps"}
+    make(max_steps=1, save_steps=1, **rollouts).train()
+    with pytest.raises(ValueError, match="in the midst of a rollout"):
+        make(max_steps=2, num_iterations=2, **rollouts).train("out/checkpoint-1")
+    with pytest.raises(ValueError, match="a critic of the form 'adapter'"):
+        make(max_steps=2, critic="shared", **rollouts).train("out/checkpoint-1")
+    Path("out/checkpoint-1/ppo_state.json").unlink()
+    with pytest.raises(ValueError, match="no checkpoint of a PPOTrainer"):
+        make(max_steps=2, **rollouts).train("out/checkpoint-1")
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "sentence"),
+    [
+        ({"train_dataset": Dataset.from_list(ROWS[:4])}, {}, "4 rows are fewer than the 8 prompts"),
+        ({"train_dataset": Dataset.from_list([row | {"image": 1} for row in ROWS])}, {}, "reads text only"),
+        ({}, {"mask_truncated_completions": True, "missing_eos_penalty": 1.0}, "set one or the other"),
+        ({}, {"num_generations": None}, "num_generations None"),
+        ({}, {"vf_coef": float("nan")}, "vf_coef nan: give a number that is 0 or more"),
+        ({"peft_config": LoraConfig(target_modules="all-linear", init_lora_weights="pissa")}, {}, "is the reference"),
+    ],
+)
+def test_what_would_train_wrong_in_silence_is_refused(given, settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(given, **settings)
+
+
+def test_value_clipping_can_be_switched_off():
+    trainer = make(cliprange_value=float("inf"))
+    trainer.train()
+    assert math.isfinite(trainer.state.log_history[0]["value/loss"])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("critic", ["adapter", "shared"])
+def test_an_update_by_the_rollouts_own_pass_has_the_same_gradients(critic, checkpointing):
+    def gradients(kept: bool):
+        given = {"train_dataset": Dataset.from_list(rows(64)), "rollout_func": rollout}
+        trainer = make(given, critic=critic, per_device_train_batch_size=64, gradient_checkpointing=checkpointing)
+        perturb(trainer)
+        if not kept:
+            trainer._updates_once = lambda: False
+        keep = KeepGradients(trainer)
+        trainer.train()
+        assert trainer._kept_pass is None and trainer._pass_to_use is None
+        return keep.steps[0]
+
+    assert_same(gradients(kept=True), gradients(kept=False), rtol=1e-4, atol=1e-6)

@@ -35,7 +35,7 @@ SIGNATURES = [
     (
         GRPOTrainer._get_per_token_logps_and_entropies,
         "self model input_ids attention_mask logits_to_keep batch_size",
-        "PPOTrainer overrides it, to read the values of the same pass, and _log_probs_and_values calls it",
+        "PPOTrainer overrides it, to read the values of the same pass, and _read and _keep_pass call it",
     ),
     (GRPOTrainer._compute_loss, "self model inputs", "PPOTrainer._compute_loss adds the value loss to it"),
     (
@@ -43,6 +43,7 @@ SIGNATURES = [
         "self generation_batch",
         "PPOTrainer restores what it has buffered",
     ),
+    (GRPOTrainer._get_train_sampler, "self dataset", "PPOTrainer overrides it, to go on with the right epoch"),
     (GRPOTrainer.training_step, "self model inputs num_items_in_batch", "PPOTrainer overrides it"),
     (GRPOTrainer._save_checkpoint, "self model trial", "PPOTrainer overrides it"),
     (Trainer._save, "self output_dir state_dict", "PPOTrainer overrides it"),
@@ -50,7 +51,7 @@ SIGNATURES = [
     (Trainer._clip_grad_norm, "self model", "PPOTrainer overrides it"),
     (Trainer.create_optimizer, "self model", "PPOTrainer overrides it"),
     (Trainer.save_model, "self output_dir", "PPOTrainer._save hears from it"),
-    (disable_gradient_checkpointing, "model gradient_checkpointing_kwargs", "_log_probs_and_values calls it"),
+    (disable_gradient_checkpointing, "model gradient_checkpointing_kwargs", "_read and _keep_pass call it"),
     (PeftModel.add_adapter, "self adapter_name peft_config", "Critic._add_adapter calls it"),
     (PeftModel.set_adapter, "self adapter_name", "Critic.active calls it"),
     (
@@ -374,7 +375,7 @@ def test_what_ppo_reads_of_the_trainer_exists(reused):
 
 
 def test_no_attribute_of_ppo_is_one_of_trl(reused):
-    own = {"critic", "kl_coef", "_passes", "_rewards_per_func", "_window_begins", "_in_checkpoint"}
+    own = {"critic", "kl_coef", "_kept_pass", "_pass_to_use", "_rewards_per_func", "_window_begins", "_in_checkpoint"}
     taken = {name for name in own if hasattr(reused, name)}
     assert not taken, f"GRPOTrainer has an attribute {taken} of its own now: PPOTrainer sets it to something else."
 

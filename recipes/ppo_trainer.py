@@ -39,7 +39,6 @@ CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")  # they differ in how token
 TEXT_ONLY = "PPOTrainer reads text only: give it a model, a processing_class and a data set for text."
 NEEDS_LORA = "critic='adapter' needs a LoRA policy: give peft_config=LoraConfig(...), or critic='shared'."
 CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initializations of LoRA
-OTHERS = (ADAPTER, "ref")  # adapters beside the policy's
 ROWS = 16  # in a pass: more would differ in length, and be padded
 STATE = "ppo_state.json"
 ROLLOUT = "rollout_{process}.pt"
@@ -82,7 +81,9 @@ class PPOConfig(GRPOConfig):
     target_kl: float | None = field(
         default=None, metadata={"help": "Adapt kl_coef so that a completion's KL stays near this, in nats."}
     )
-    kl_horizon: int = field(default=10_000, metadata={"help": "With target_kl: completions until kl_coef has adapted."})
+    kl_horizon: int = field(
+        default=200, metadata={"help": "With target_kl: in so many completions kl_coef moves by a fifth at most."}
+    )
     gamma: float = field(default=1.0, metadata={"help": "Discount of later rewards."})
     lam: float = field(default=0.95, metadata={"help": "GAE: 0 trusts the critic, 1 the rewards."})
     cliprange_value: float = field(
@@ -101,11 +102,11 @@ class PPOConfig(GRPOConfig):
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is outside [0, 1].")
-        for name in ("kl_coef", "vf_coef", "cliprange_value", "missing_eos_penalty", "critic_learning_rate"):
+        for name in ("kl_coef", "vf_coef", "missing_eos_penalty", "critic_learning_rate"):
             value = getattr(self, name)
-            if value is not None and not (0 <= value < math.inf or (name, value) == ("cliprange_value", math.inf)):
+            if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} {value}: give a number that is 0 or more.")
-        for name in ("target_kl", "kl_horizon"):
+        for name in ("target_kl", "kl_horizon", "cliprange_value"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)}: give a number above 0.")
         for name, known in (("critic", ("auto", "adapter", "shared")), ("kl_estimator", ("k1", "k3"))):
@@ -495,13 +496,16 @@ class PPOTrainer(GRPOTrainer):
             self._in_checkpoint = False
 
     def _save(self, output_dir=None, state_dict=None):
-        adapters = getattr(self.model, "peft_config", {})
-        # PEFT saves every adapter that it knows.
-        hidden = {} if self._in_checkpoint else {name: adapters.pop(name) for name in OTHERS if name in adapters}
+        policy_alone = isinstance(self.model, PeftModel) and not self._in_checkpoint
+        if policy_alone:  # else PEFT saves every adapter
+            self.model.save_pretrained = functools.partial(
+                self.model.save_pretrained, selected_adapters=[self.model.active_adapter]
+            )
         try:
             super()._save(output_dir, state_dict)
         finally:
-            adapters.update(hidden)
+            if policy_alone:
+                del self.model.save_pretrained
         if not self._in_checkpoint:
             return
         folder = Path(output_dir or self.args.output_dir)

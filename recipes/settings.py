@@ -9,7 +9,17 @@ ABOVE_ZERO = (
     *("max_completion_length", "logging_steps", "save_steps", "lora_r", "num_iterations", "steps_per_generation"),
     *("generation_batch_size", "repetition_penalty", "temperature"),
 )
-NOT_NEGATIVE = ("learning_rate", "eval_samples", "eval_temperature", "seed", "top_k", "min_p", "beta", "warmup_steps")
+NOT_NEGATIVE = (
+    "learning_rate",
+    "eval_samples",
+    "eval_temperature",
+    "seed",
+    "top_k",
+    "min_p",
+    "beta",
+    "epsilon",
+    "warmup_steps",
+)
 SCALES = ("group", "batch", "none")
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 

@@ -34,6 +34,7 @@ from ppo_two_processes import (
     steps,
     trained,
 )
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -278,6 +279,8 @@ def test_save_model_leaves_the_policy_and_no_critic():
     saved = list(Path("saved").iterdir())
     assert "adapter_model.safetensors" in {path.name for path in saved} and all(path.is_file() for path in saved)
     assert not any(word in path.name for word in ("critic", "value", "ppo", "rollout") for path in saved)
+    names = load_file("saved/adapter_model.safetensors").keys()
+    assert names and not any("critic" in name.split(".") for name in names)
     loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(STARTER_FOLDER), "saved")
     torch.testing.assert_close(policy_log_probs(loaded), policy_log_probs(trainer.model))
 
@@ -567,7 +570,7 @@ BAD_SETTINGS = [
     ({"gamma": float("nan")}, r"gamma nan is outside"),
     ({"kl_coef": -0.1}, "kl_coef -0.1: give a number that is 0 or more"),
     ({"vf_coef": -1.0}, "vf_coef -1.0: give a number that is 0 or more"),
-    ({"cliprange_value": -0.2}, "cliprange_value -0.2: give a number that is 0 or more"),
+    ({"cliprange_value": -0.2}, "cliprange_value -0.2: give a number above 0"),
     ({"missing_eos_penalty": -1.0}, "missing_eos_penalty -1.0: give a number that is 0 or more"),
     ({"critic_learning_rate": -1e-5}, "critic_learning_rate -1e-05: give a number that is 0 or more"),
     ({"beta": 0.04}, "beta 0.04 and kl_coef 0.05 are two KL penalties"),

@@ -18,7 +18,7 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     p, z2 = right / n, Z95**2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return middle - half, middle + half
+    return max(middle - half, 0.0), min(middle + half, 1.0)  # rounding alone could leave [0, 1]
 
 
 def evaluate(trainer, tokenizer, rows, task: Task, rewards: list, temperature: float) -> tuple[dict, list[dict]]:

@@ -128,3 +128,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(starter):
 
 def test_what_a_model_wrote_cannot_command_the_terminal():
     assert printable("a\x1b[2J\x1b]52;c;eA==\x07\tb\nc\u202e") == "a[2J]52;c;eA==b\nc"
+
+
+def test_the_interval_of_all_right_ends_at_one():
+    assert wilson_interval(400, 400)[1] == 1.0 and wilson_interval(0, 400)[0] == 0.0

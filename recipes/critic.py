@@ -52,14 +52,18 @@ class Critic:
             self.model.add_adapter(ADAPTER, config)
         named = {name: p for name, p in self.model.named_parameters() if ADAPTER in name.split(".")}
         self.adapter_parameters = list(named.values())
-        for parameter in self.adapter_parameters:
-            parameter.requires_grad_(True)
+        self.set_trainable(True)
         # It takes part in no forward pass that DistributedDataParallel sees: `average_gradients` stands in.
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, list(named))
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained: the head and the adapter."""
         return [*self.head.parameters(), *self.adapter_parameters]
+
+    def set_trainable(self, trainable: bool) -> None:
+        """Of the adapter: PEFT freezes whichever is not active."""
+        for parameter in self.adapter_parameters:
+            parameter.requires_grad_(trainable)
 
     @contextmanager
     def watch(self, last: int):
@@ -98,8 +102,7 @@ class Critic:
             yield
         finally:
             self.model.set_adapter(self.policy_adapter)
-            for parameter in self.adapter_parameters:
-                parameter.requires_grad_(True)
+            self.set_trainable(True)
 
     @torch.no_grad()
     def begin_at(self, value: float) -> float:

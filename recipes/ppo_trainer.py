@@ -194,9 +194,7 @@ class PPOTrainer(GRPOTrainer):
         if isinstance(data, Dataset) and len(data) < prompts:
             raise ValueError(f"{len(data)} rows are fewer than the {prompts} prompts of a generation batch.")
         start = getattr(given.get("peft_config"), "init_lora_weights", True)
-        if (args.kl_coef or args.beta) and str(start).lower().startswith(
-            ("pissa", "olora", "corda", "loftq", "lora_ga")
-        ):
+        if (args.kl_coef or args.beta) and str(start).lower().startswith(CHANGE_THE_BASE):
             raise ValueError(
                 f"init_lora_weights={start!r} changes the base model, which is the reference: set it to True."
             )
@@ -379,9 +377,19 @@ class PPOTrainer(GRPOTrainer):
                 yield self.model
 
     def _chunks(self, batch: dict):
+        """Sequences of similar length, a few at a time and without the padding that they share: less is in vain.
+
+        Padding on the left stays unless positions are rotary: other models would count theirs anew. Yields their rows
+        in the batch, prompts with completions, the attention mask, and the length of the completions.
+        """
         size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
         rotary = getattr(self.model.config.get_text_config(), "rope_parameters", None) is not None
-        return _chunks(batch, min(size, ROWS), rotary)
+        before, after = batch["prompt_mask"].sum(dim=1), batch["completion_mask"].sum(dim=1)
+        for rows in (before + after).argsort(descending=True, stable=True).split(min(size, ROWS)):
+            start = batch["prompt_mask"].size(1) - int(before[rows].max()) if rotary else 0
+            length = max(int(after[rows].max()), 1)
+            parts = [("prompt_ids", "completion_ids"), ("prompt_mask", "completion_mask")]
+            yield rows, *(torch.cat([batch[a][rows, start:], batch[b][rows, :length]], dim=1) for a, b in parts), length
 
     def _kl(self, log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """The KL to the reference at each sampled token (Schulman, "Approximating KL Divergence", 2020)."""
@@ -474,11 +482,9 @@ class PPOTrainer(GRPOTrainer):
     def create_optimizer(self, model=None):
         if self.optimizer is not None:
             return self.optimizer
-        for parameter in self.critic.adapter_parameters:
-            parameter.requires_grad_(False)  # so that they are not the policy's
+        self.critic.set_trainable(False)  # so that its adapter is not taken for the policy's
         super().create_optimizer(model)
-        for parameter in self.critic.adapter_parameters:
-            parameter.requires_grad_(True)
+        self.critic.set_trainable(True)
         rate = self.args.critic_learning_rate
         rate = 5 * self.args.learning_rate if rate is None else rate
         *weights, bias = *self.critic.adapter_parameters, self.critic.head.weight, self.critic.head.bias
@@ -569,18 +575,3 @@ def _whole_sequences(batch: dict) -> tuple[torch.Tensor, torch.Tensor, int]:
     input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     return input_ids, attention_mask, batch["completion_ids"].size(1)
-
-
-def _chunks(batch: dict, size: int, rotary: bool):
-    """Sequences of similar length, `size` at a time and without the padding that they share: less is computed in vain.
-
-    Padding on the left stays unless the model is `rotary`: others would count their positions anew.
-
-    Yields their rows in the batch, prompts with completions, the attention mask, and the length of the completions.
-    """
-    before, after = batch["prompt_mask"].sum(dim=1), batch["completion_mask"].sum(dim=1)
-    for rows in (before + after).argsort(descending=True, stable=True).split(size):
-        start = batch["prompt_mask"].size(1) - int(before[rows].max()) if rotary else 0
-        length = max(int(after[rows].max()), 1)
-        parts = [("prompt_ids", "completion_ids"), ("prompt_mask", "completion_mask")]
-        yield rows, *(torch.cat([batch[a][rows, start:], batch[b][rows, :length]], dim=1) for a, b in parts), length

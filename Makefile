@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
-RUN := $(VENV)/bin/python
+PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -13,27 +13,51 @@ help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 grpo-%: $(INSTALLED)  ## train with GRPO: make grpo-gsm8k, make grpo-word_problems
-	@$(RUN) -m recipes.grpo --task $* $(ARGS)
+	@$(PY) -m recipes.grpo --task $* $(ARGS)
 
 ppo-%: $(INSTALLED)  ## train with PPO, same tasks and flags: make ppo-gsm8k
-	@$(RUN) -m recipes.ppo --task $* $(ARGS)
+	@$(PY) -m recipes.ppo --task $* $(ARGS)
+
+dpo-%: $(INSTALLED)  ## train with DPO on the model's own samples, judged by rule: make dpo-gsm8k
+	@$(PY) -m recipes.dpo --task $* $(ARGS)
+
+sft-%: $(INSTALLED)  ## SFT on worked solutions, or on the best of ARGS="--samples runs/...": make sft-gsm8k
+	@$(PY) -m recipes.sft --task $* $(ARGS)
+
+r1-%: $(INSTALLED)  ## DeepSeek-R1's pipeline, SFT -> GRPO -> rejection sampling -> SFT -> GRPO: make r1-gsm8k [FROM=stage]
+	@$(PY) -m recipes.r1 --task $* $(if $(FROM),--from_stage $(FROM)) $(ARGS)
+
+r1-zero-%: $(INSTALLED)  ## GRPO straight from the base model: make r1-zero-gsm8k
+	@$(PY) -m recipes.r1 --pipeline r1_zero --task $* $(ARGS)
+
+distill-%: $(INSTALLED)  ## a trained model teaches a fresh one; RL at equal compute beside it: make distill-gsm8k
+	@$(PY) -m recipes.r1 --pipeline distill --task $* $(if $(FROM),--from_stage $(FROM)) $(ARGS)
+
+sample-%: $(INSTALLED)  ## sample a model and score every completion: make sample-gsm8k
+	@$(PY) -m recipes.sample --task $* $(ARGS)
+
+eval-%: $(INSTALLED)  ## pass@1, pass@k, maj@k of models side by side: make eval-gsm8k ARGS="--models a b c"
+	@$(PY) -m recipes.evaluate --task $* $(ARGS)
+
+merge: $(INSTALLED)  ## merge a run's adapter into full weights: make merge RUN=runs/grpo-gsm8k
+	@$(PY) -m recipes.merge $(if $(RUN),--model_name_or_path $(RUN)) $(ARGS)
 
 test: $(INSTALLED)  ## lint, then run every test
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest $(ARGS)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest $(ARGS)
 
 starter: $(INSTALLED)  ## rebuild the bundled starter model from nothing (CPU, under 10 minutes)
-	$(RUN) -m recipes.starter.build $(ARGS)
+	$(PY) -m recipes.starter.build $(ARGS)
 
 bench-overhead: $(INSTALLED)  ## step time of the recipe against a bare GRPOTrainer, side by side
-	$(RUN) benchmarks/step_overhead.py $(ARGS)
+	$(PY) benchmarks/step_overhead.py $(ARGS)
 
 bench-ppo: $(INSTALLED)  ## memory and step time of PPO against GRPO and against TRL 1.12's PPOTrainer, side by side
-	$(RUN) -m benchmarks.ppo $(ARGS)
+	$(PY) -m benchmarks.ppo $(ARGS)
 
 bench-rewards: $(INSTALLED)  ## speed of the rewards against TRL's, side by side; needs GSM8K: ARGS="--dataset_name ..."
-	$(RUN) -m benchmarks.rewards $(ARGS)
+	$(PY) -m benchmarks.rewards $(ARGS)
 
 setup: $(INSTALLED)  ## only create .venv and install
 
@@ -44,8 +68,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $$($(PYTHON) --version) is too old; name a newer one: make PYTHON=python3.11 ..." >&2; exit 2; }
 	@echo "Setting up .venv (once; a few minutes, mostly torch)"
-	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
 .PHONY: help test starter bench-overhead bench-ppo bench-rewards setup clean

@@ -15,36 +15,48 @@ from trl import TrlParser
 from recipes import hardware
 from recipes.errors import InputError, did_you_mean, one_line
 from recipes.run import changed, is_run, read_yaml, stored
+from recipes.samples import is_samples
 from recipes.settings import check_settings
 from recipes.tasks import load_task
 
 
-@dataclass
-class RecipeArguments:
-    """What the recipes add to the flags of TRL and transformers."""
+def flag(default, help: str):
+    """A field of a dataclass of flags, with its sentence for --help."""
+    return field(default=default, metadata={"help": help})
 
-    task: str = field(default="gsm8k", metadata={"help": "The task: the name of a file in recipes/tasks."})
-    dataset_name: str | None = field(
-        default=None,
-        metadata={
-            "help": "Rows with `question` and `answer`: a hub id, a folder or a JSONL file; else the task's own."
-        },
+
+@dataclass
+class TaskArguments:
+    """What every script here adds to the flags of TRL and transformers."""
+
+    task: str = flag("gsm8k", "The task: the name of a file in recipes/tasks.")
+    dataset_name: str | None = flag(
+        None, "Rows with `question` and `answer`: a hub id, a folder or a JSONL file; else the task's own."
     )
-    dataset_config: str | None = field(default=None, metadata={"help": "The data set's configuration on the hub."})
-    eval_samples: int = field(
-        default=400, metadata={"help": "Held-out problems to solve before and after training; 0 skips both."}
+    dataset_config: str | None = flag(None, "The data set's configuration on the hub.")
+    extra_rewards: list[str] | None = flag(
+        None, "Rewards of the library to add to the task's, such as language_consistency_reward; weight 0.1 each."
     )
-    eval_temperature: float = field(
-        default=0.0, metadata={"help": "Temperature of the two evaluations; 0 is greedy decoding."}
+    samples: str | None = flag(
+        None, "Scored samples: what DPO and SFT train on, and the pass rates by which every recipe can choose problems."
     )
-    overwrite: bool = field(
-        default=False, metadata={"help": "Replace the run that --output_dir holds, if it is finished or another."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Check everything, print every setting, train nothing."})
+    min_pass_rate: float = flag(0.0, "Leave out problems that --samples show to be solved less often than this.")
+    max_pass_rate: float = flag(1.0, "Leave out problems that --samples show to be solved more often than this.")
+    curriculum: bool = flag(False, "Order the problems from easy to hard, by the pass rates of --samples.")
+    overwrite: bool = flag(False, "Replace the run that --output_dir holds, if it is finished or another.")
+    dry_run: bool = flag(False, "Check everything, print every setting, and stop.")
+
+
+@dataclass
+class RecipeArguments(TaskArguments):
+    """What every trainer's recipe adds."""
+
+    eval_samples: int = flag(400, "Held-out problems to solve before and after training; 0 skips both.")
+    eval_temperature: float = flag(0.0, "Temperature of the two evaluations; 0 is greedy decoding.")
 
 
 class RecipeParser(TrlParser):
-    """TRL's parser over `RecipeArguments`, a trainer's config and a model config.
+    """TRL's parser over the recipe's arguments, a trainer's config and a model config.
 
     Attributes:
         machine (`Machine`): the one that is trained on; `--use_cpu` leaves a GPU alone.
@@ -53,31 +65,36 @@ class RecipeParser(TrlParser):
         given (`dict`): the part of it that the user gave, by YAML file or flag.
     """
 
-    def __init__(self, trainer: str, config_class: type, model_class: type, doc: str):
-        super().__init__([RecipeArguments, config_class, model_class], allow_abbrev=False, add_help=False)
-        self.trainer, self.trainer_config, self.doc = trainer, config_class.__base__, doc
+    def __init__(self, trainer: str, config_class: type, model_class: type, doc: str, arguments=RecipeArguments):
+        super().__init__([arguments, config_class, model_class], allow_abbrev=False, add_help=False)
+        self.trainer, self.config_class, self.arguments, self.doc = trainer, config_class, arguments, doc
         self.known = [option for action in self._actions for option in action.option_strings]
 
     def parse(self, argv: list[str] | None, machine: hardware.Machine) -> tuple:
-        """Returns `(task, RecipeArguments, trainer config, model config)`; raises `InputError`."""
+        """Returns `(task, arguments, trainer config, model config)`; raises `InputError`."""
         argv = sys.argv[1:] if argv is None else list(argv)
         if {"-h", "--help", "--help-all"} & set(argv):
             self.print_recipe_help(everything="--help-all" in argv)
             sys.exit(0)
         argv = self._with_config_file(argv)
         self.given = self._given(argv)
-        self.asked_task = self.given.get("task", RecipeArguments.task)
+        # Of an evaluation's models the first decides what suits the machine.
+        for name in [name for name in self.given.get("models") or [] if not is_samples(name)][:1]:
+            self.given["model_name_or_path"] = name
+        self.asked_task = self.given.get("task", TaskArguments.task)
         load_task(self.asked_task)  # an unknown name is an error even where the machine decides for another task
         if self.given.get("use_cpu"):
             machine = hardware.cpu()
         self.machine = machine
         name = hardware.task_for(machine, self.asked_task, self.given)
-        task = load_task(name)
-        self.set_defaults(
-            reward_weights=list(task.reward_weights),
-            output_dir=f"runs/{self.trainer}-{name}",
+        task = load_task(name).with_rewards(self.given.get("extra_rewards") or [])
+        defaults = {
+            "reward_weights": list(task.reward_weights),
+            "output_dir": f"runs/{self.trainer}-{name}",
             **hardware.defaults(machine, task, self.given, self.trainer),
-        )
+        }
+        defaults["model_name_or_path"] = self.given.get("model_name_or_path", defaults["model_name_or_path"])
+        self.set_defaults(**{key: value for key, value in defaults.items() if f"--{key}" in self.known})
         self.set_defaults(**self._chosen_when_the_run_began())
         self.settings = vars(self.parse_known_args(argv)[0]) | {"task": name}
         check_settings(self.settings)
@@ -92,17 +109,19 @@ class RecipeParser(TrlParser):
         raise InputError(f"{one_line(message)}. See --help.")
 
     def print_recipe_help(self, everything: bool) -> None:
-        own = HfArgumentParser([RecipeArguments], usage=argparse.SUPPRESS, add_help=False)
-        if self.trainer_config.__module__.startswith("recipes."):
-            for action in self._actions:
-                if action.dest in self.trainer_config.__annotations__:
-                    own._add_action(action)
+        own = HfArgumentParser([self.arguments], usage=argparse.SUPPRESS, add_help=False)
+        # The recipe's own defaults repeat names of TRL; what our other classes bring is new.
+        classes = [c for c in self.config_class.__mro__[1:] if c.__module__.startswith("recipes.")]
+        for action in self._actions:
+            if any(action.dest in vars(c).get("__annotations__", {}) for c in classes):
+                own._add_action(action)
         print(self.doc.strip(), own.format_help(), sep="\n\n")
         if everything:
             self.usage = argparse.SUPPRESS
             print(self.format_help())
         else:
-            print("Every flag of TRL's GRPOConfig and ModelConfig works too: --help-all lists them.")
+            bases = [c.__name__ for c in self.config_class.__mro__ if c.__module__.startswith("trl.")][:1]
+            print(f"Every flag of TRL's {' and '.join([*bases, 'ModelConfig'])} works too: --help-all lists them.")
 
     def _with_config_file(self, argv: list[str]) -> list[str]:
         """`argv` with the settings of `--config FILE` written out as flags, in front, so that the others win."""

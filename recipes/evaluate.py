@@ -1,85 +1,122 @@
-"""Held-out accuracy, counted by the same reward functions that train the model."""
+"""Evaluate models side by side on a task's held-out problems: pass@1, pass@k, maj@k, format, length, truncation.
 
-import math
+    make eval-gsm8k
+    make eval-gsm8k ARGS="--models Qwen/Qwen2.5-1.5B-Instruct runs/grpo-gsm8k runs/dpo-gsm8k"
+    python -m recipes.evaluate --task word_problems --models starter runs/sft --num_generations 16 --k 1 4 16
+    python -m recipes.evaluate --task gsm8k --models runs/sample-gsm8k/samples.jsonl    # samples that exist
 
-import torch
-from trl.models.utils import unwrap_model_for_generation
+A model is a hub id, a folder, a run, an adapter, or a file of scored samples. All see the same problems, so that the
+difference to the first one is tested problem by problem (paired bootstrap). Sampled at temperature 0.6 and top-p 0.95,
+as DeepSeek-R1 was evaluated; `--temperature 0 --num_generations 1` decodes greedily.
+"""
 
-from recipes.errors import InputError
+from dataclasses import dataclass, replace
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from recipes.arguments import TaskArguments, flag
+from recipes.errors import InputError, exit_kindly
+from recipes.intervals import paired_bootstrap
+from recipes.job import Job, begin, check
+from recipes.measures import Measures, measure
 from recipes.run import Run
-from recipes.sample import sample
-from recipes.tasks import Task
-
-Z95 = 1.959964  # the normal distribution's 97.5 % quantile
+from recipes.sample import SampleConfig, generator, sample_to_file
+from recipes.samples import is_samples, read_samples
 
 
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a proportion (Wilson, 1927); unlike the normal one it never leaves [0, 1]."""
-    p, z2 = right / n, Z95**2
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(middle - half, 0.0), min(middle + half, 1.0)  # rounding alone could leave [0, 1]
+@dataclass
+class EvaluateArguments(TaskArguments):
+    """What is compared, and by what."""
+
+    models: list[str] | None = flag(
+        None, "Models, or files of scored samples; the first is what others are compared to."
+    )
+    k: list[int] | None = flag(None, "The k of pass@k and maj@k; default: 1 and --num_generations.")
+    eval_samples: int = flag(400, "Held-out problems.")
 
 
-def evaluate(trainer, tokenizer, rows, task: Task, rewards: list, temperature: float) -> tuple[dict, list[dict]]:
-    """Solve `rows` with the trainer's model as it is now.
+@dataclass
+class EvaluateConfig(SampleConfig):
+    """As DeepSeek-R1 was evaluated (2501.12948, section 3)."""
 
-    Returns:
-        `dict`: accuracy (`task.correctness` is 1.0), its `ci95`, strict_accuracy (and `task.format` too), format,
-            mean_length in tokens, n; rows that `task.correctness` cannot judge are not counted.
-        `list[dict]`: every row with its completion, length and rewards.
-    """
-    config = trainer.args
-    columns = {name: list(rows[name]) for name in rows.column_names}
-    prompts = columns.pop("prompt")
-    with (
-        unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
-        torch.random.fork_rng(),
-    ):
-        torch.manual_seed(config.seed)
-        completions = sample(model, tokenizer, prompts, config, temperature, trainer.eos_token_ids)
-    messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
-    judged = {reward.__name__: reward(prompts=prompts, completions=messages, **columns) for reward in rewards}
-    samples = [
-        {
-            "question": columns["question"][i],
-            "answer": columns["answer"][i],
-            "completion": completion.text,
-            "length": completion.length,
-            "truncated": completion.truncated,
-            **{name: values[i] for name, values in judged.items()},
-        }
-        for i, completion in enumerate(completions)
-    ]
-    return summary(samples, task), samples
+    temperature: float = 0.6
+    top_p: float = 0.95
 
 
-def evaluate_once(run: Run, when: str, trainer, checked, task: Task, temperature: float) -> dict | None:
-    """`evaluate` on the held-out rows, kept in the run's folder: a resumed run does not measure "before" again."""
-    if not len(checked.held_out):
-        return None
-    figures = run.load(f"{when}.json")
-    if figures is None:
-        print(f"{when} training: solving {len(checked.held_out)} held-out problems", flush=True)
-        figures, samples = evaluate(trainer, checked.tokenizer, checked.held_out, task, checked.rewards, temperature)
-        run.save_samples(when, samples)
-        run.save(f"{when}.json", figures)
-    return figures
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    job = begin(
+        "eval", EvaluateConfig, __doc__, argv, arguments=EvaluateArguments, doing="Evaluating", show=print_table
+    )
+    if job is None:
+        return
+    names = job.args.models or [job.model_args.model_name_or_path]
+    ks = job.args.k or sorted({1, job.config.num_generations})
+    if len(set(names)) < len(names):
+        raise InputError("--models names a model twice: name each once.")
+    if not is_samples(names[0]) and max(ks) > job.config.num_generations:
+        raise InputError(f"--k {max(ks)} needs --num_generations {max(ks)} or more.")
+    # Every model is looked at before the first one is sampled.
+    jobs = {name: None if is_samples(name) else for_model(job, name) for name in names}
+    measured = {}
+    for number, name in enumerate(names, start=1):
+        if jobs[name]:
+            file = job.run.folder / "samples" / f"{number}.jsonl"
+            sample_to_file(file, generator(jobs[name]), jobs[name].checked.held_out, jobs[name])
+        rows = read_samples(file if jobs[name] else name, job.args.task)
+        measured[name] = measure(rows, job.task, ks)
+    first = measured[names[0]]
+    job.run.finish(
+        task=job.args.task,
+        temperature=job.config.temperature,
+        num_generations=job.config.num_generations,
+        models={name: found.figures() for name, found in measured.items()},
+        differences={name: difference(first, measured[name]) for name in names[1:]},
+    )
+    print_table(job.run)
 
 
-def summary(samples: list[dict], task: Task) -> dict:
-    """The figures of `result.json` for one evaluation."""
-    samples = [sample for sample in samples if sample[task.correctness.__name__] is not None]
-    n = len(samples)
-    if not n:
-        raise InputError(f"{task.correctness.__name__} could judge none of the held-out rows: see the warnings above.")
-    right = [sample[task.correctness.__name__] == 1.0 for sample in samples]
-    formed = [sample[task.format.__name__] == 1.0 for sample in samples]
-    return {
-        "accuracy": sum(right) / n,
-        "ci95": list(wilson_interval(sum(right), n)),
-        "strict_accuracy": sum(a and b for a, b in zip(right, formed, strict=True)) / n,
-        "format": sum(formed) / n,
-        "mean_length": sum(sample["length"] for sample in samples) / n,
-        "n": n,
-    }
+def for_model(job: Job, name: str) -> Job:
+    """The same job for the model called `name`, looked at but not loaded."""
+    model_args = replace(job.model_args, model_name_or_path=name)
+    checked = job.checked if name == job.model_args.model_name_or_path else check(job, model_args)
+    return replace(job, model_args=model_args, checked=checked)
+
+
+def difference(first: Measures, other: Measures) -> dict | None:
+    """pass@1 of the other minus that of the first, over the problems that both solved; None where there are none."""
+    a, b = (dict(zip(found.prompts, found.values["accuracy"], strict=True)) for found in (first, other))
+    both = [prompt for prompt in a if prompt in b]
+    return paired_bootstrap([a[prompt] for prompt in both], [b[prompt] for prompt in both]) if both else None
+
+
+def print_table(run: Run) -> None:
+    """A row for each model, and below it how far it is from the first."""
+    result, console = run.result, Console()
+    names = [name for name in next(iter(result["models"].values())) if "@" in name and name != "maj@1"]
+    title = (
+        f"{result['task']}, {result['num_generations']} completions a problem at temperature {result['temperature']}"
+    )
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for column in ("model", *names, "95 % interval", "format", "length", "cut off"):
+        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
+    for name, figures in result["models"].items():
+        low, high = figures["ci95"]
+        shares = [f"{figures[key]:.3f}" for key in names]
+        known = [figures[key] for key in ("format", "mean_length", "truncated")]
+        rest = ["-" if value is None else f"{value:.3f}" if value <= 1 else f"{value:.1f}" for value in known]
+        table.add_row(name, *shares, f"{low:.3f}-{high:.3f}", *rest)
+    console.print(table)
+    first = next(iter(result["models"]))
+    for name, found in result["differences"].items():
+        if found:
+            low, high = found["ci95"]
+            print(
+                f"{name} - {first}: pass@1 {found['difference']:+.3f} ({low:+.3f} to {high:+.3f}), p = {found['p']:.4f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -4,15 +4,12 @@ import os
 import resource
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import torch
 
+from recipes.models import STARTER, STARTER_FOLDER, find_model  # noqa: F401
 from recipes.tasks import Task
-
-STARTER = "starter"  # the bundled miniature; as a model name it stands for this folder
-STARTER_FOLDER = Path(__file__).parent / "starter" / "model"
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,8 @@ PROFILES = [
     (0.0, "Qwen/Qwen2.5-0.5B-Instruct", 8, 512),
 ]
 COMPLETIONS_PER_STEP = 64
+EXAMPLES_PER_STEP = 32  # pairs of DPO, examples of SFT
+PROMPT_LENGTH = 512  # tokens that a prompt may take of `max_length`
 
 # Measured on the miniature: a rate of 3e-4 barely moves in 200 steps.
 STARTER_TRAINING = {
@@ -46,10 +45,16 @@ STARTER_TRAINING = {
     "gradient_accumulation_steps": 1,
     "per_device_eval_batch_size": 128,
     "max_completion_length": 48,
+    "max_length": None,
     "gradient_checkpointing": False,
 }
 # Measured as well: at 1e-3 the policy runs ahead of its critic; beyond 30 steps little is left to explain.
 STARTER_TRAINING_PPO = STARTER_TRAINING | {"learning_rate": 5e-4, "max_steps": 30}
+STARTER_TRAINING_BY = {
+    "ppo": STARTER_TRAINING_PPO,
+    "dpo": STARTER_TRAINING | {"max_steps": -1, "per_device_train_batch_size": EXAMPLES_PER_STEP},
+    "sft": STARTER_TRAINING | {"max_steps": -1, "per_device_train_batch_size": EXAMPLES_PER_STEP},
+}
 
 # In the order in which they are printed; a resumed run takes them from its config.yaml.
 CHOSEN_BY_MACHINE = ("model_name_or_path", "dtype", "bf16", "fp16", "use_cpu", "optim", *STARTER_TRAINING)
@@ -71,7 +76,8 @@ def cpu() -> Machine:
 
 def task_for(machine: Machine, task_name: str, given: dict) -> str:
     """The starter knows word problems and nothing else; whatever the user named is never replaced."""
-    own_choice = {"model_name_or_path", "dataset_name"} & given.keys()
+    is_starter = find_model(given.get("model_name_or_path", STARTER)).is_starter
+    own_choice = {"dataset_name", "completions"} & given.keys() or not is_starter
     return "word_problems" if machine.device == "cpu" and task_name == "gsm8k" and not own_choice else task_name
 
 
@@ -80,6 +86,7 @@ def defaults(machine: Machine, task: Task, given: dict, trainer: str = "grpo") -
     model, batch, length = next(profile[1:] for profile in PROFILES if machine.free_gb >= profile[0])
     if machine.device == "cpu":
         model = STARTER
+    length = min(length, task.max_completion_length)
     settings = {
         "model_name_or_path": model,
         **_precision(machine, given),
@@ -91,11 +98,20 @@ def defaults(machine: Machine, task: Task, given: dict, trainer: str = "grpo") -
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": COMPLETIONS_PER_STEP // batch,
         "per_device_eval_batch_size": COMPLETIONS_PER_STEP,
-        "max_completion_length": min(length, task.max_completion_length),
+        "max_completion_length": length,
         "gradient_checkpointing": True,
     }
-    if given.get("model_name_or_path", model) == STARTER:
-        settings |= STARTER_TRAINING_PPO if trainer == "ppo" else STARTER_TRAINING
+    if trainer in ("dpo", "sft"):  # data that lie there: epochs are counted, not steps
+        settings["max_steps"] = -1
+        settings["max_length"] = given.get("max_completion_length", length) + PROMPT_LENGTH
+        settings["gradient_accumulation_steps"] = EXAMPLES_PER_STEP // batch
+    if trainer == "dpo":  # a pair is two completions
+        settings["per_device_train_batch_size"] = batch // 2
+        settings["gradient_accumulation_steps"] = EXAMPLES_PER_STEP // (batch // 2)
+    if trainer == "sft":
+        settings["learning_rate"] = 2e-4  # QLoRA (Dettmers et al., 2023), table 9
+    if find_model(given.get("model_name_or_path", model)).is_starter:
+        settings |= STARTER_TRAINING_BY.get(trainer, STARTER_TRAINING)
     if "num_train_epochs" in given:
         settings["max_steps"] = -1
     return settings
@@ -119,28 +135,31 @@ def peak_memory_gb(machine: Machine) -> float:
 
 def limit_threads(model: str) -> None:
     """One thread for the starter: its matrices are so small that threads mostly wait, above all on a busy machine."""
-    if model == STARTER and "OMP_NUM_THREADS" not in os.environ:
+    if find_model(model).is_starter and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
 
 def model_path(name: str) -> str:
-    return str(STARTER_FOLDER) if name == STARTER else name
+    return find_model(name).base
 
 
-def first_line(machine: Machine, task_name: str, asked_task: str, model: str) -> str:
+def first_line(machine: Machine, task_name: str, asked_task: str, model: str, doing: str = "Training") -> str:
     """What is about to happen, in one sentence; without a GPU also what the same command does on one."""
-    line = f"Training {model} on {task_name} on {machine}."
+    line = f"{doing} {model} on {task_name} on {machine}."
     if machine.device == "cpu" and model == STARTER:
         asked = {"gsm8k": "GSM8K"}.get(asked_task, asked_task)
+        verb = {"Training": "trains", "Sampling": "samples", "Evaluating": "evaluates"}[doing]
         line = (
-            f"No CUDA GPU in use ({machine}): training the bundled starter on {task_name} on the CPU, in float32. "
-            f"On a GPU (12 GB) the same command trains {PROFILES[2][1]} on {asked}."
+            f"No CUDA GPU in use ({machine}): {doing.lower()} the bundled starter on {task_name} on the CPU, in "
+            f"float32. On a GPU (12 GB) the same command {verb} {PROFILES[2][1]} on {asked}."
         )
-    if model == STARTER and task_name != "word_problems":
+    if find_model(model).is_starter and task_name != "word_problems":
         line += "\nwarning: the starter reads word problems only and learns nothing here; name a --model_name_or_path."
     return line
 
 
 def chosen(settings: dict) -> str:
     """The settings that depend on the machine, as the flags that would override them."""
-    return "Settings for this machine: " + " ".join(f"--{key} {settings[key]}" for key in CHOSEN_BY_MACHINE)
+    return "Settings for this machine: " + " ".join(
+        f"--{key} {settings[key]}" for key in CHOSEN_BY_MACHINE if settings.get(key) is not None
+    )

@@ -12,7 +12,7 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
 
     Args:
         model_config: the model's configuration.
-        model_args (`trl.ModelConfig`), config (`trl.GRPOConfig` or `PPOConfig`): the run's settings.
+        model_args (`trl.ModelConfig`), config (a trainer's config, or `Sampling`): the run's settings.
         prompt_length (`int`): the longest prompt in tokens.
 
     Returns:
@@ -42,17 +42,20 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
     weights = outer * width + inner * per_weight
 
     # Bytes a trained weight: itself and its gradient in float32, two moments in 8 bits or in float32.
-    per_trained = 4 + 4 + (2 if "8bit" in str(config.optim) else 8)
+    batch = getattr(config, "per_device_train_batch_size", 0)  # 0: nothing is trained
+    per_trained = 4 + 4 + (2 if "8bit" in str(getattr(config, "optim", "")) else 8)
     trained = sum(model_args.lora_r * sum(layer.weight.shape) for layer in linear) if model_args.use_peft else inner
     own_critic = model_args.use_peft and getattr(config, "critic", "shared") != "shared"  # PPO's
-    adapter = (1 + own_critic) * trained * per_trained
+    adapter = (1 + own_critic) * trained * per_trained if batch else 0
     if getattr(config, "kl_coef", 0) and not model_args.use_peft:
         weights *= 2  # a reference of its own
 
     tokens = prompt_length + config.max_completion_length
-    generation = config.generation_batch_size * tokens * 2 * layers * key_value_heads * head_size * width
+    generated = getattr(config, "generation_batch_size", config.per_device_eval_batch_size)
+    generation = generated * tokens * 2 * layers * key_value_heads * head_size * width
     layer = width * (12 * hidden + 5 * inner_size)  # what one layer's backward pass keeps, a token
-    kept = hidden * width if config.gradient_checkpointing else layer
-    training = config.per_device_train_batch_size * tokens * (layers * kept + layer)
+    kept = hidden * width if getattr(config, "gradient_checkpointing", False) else layer
+    sequences = batch * (2 if hasattr(config, "simpo_gamma") else 1)  # a pair of DPO is two completions
+    training = sequences * tokens * (layers * kept + layer)
     overhead = OVERHEAD_GB["cpu" if config.use_cpu else "cuda"]
     return (weights + adapter + max(generation, training)) / GB + overhead

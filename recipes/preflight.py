@@ -15,9 +15,13 @@ from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from recipes import hardware, hub
+from recipes.difficulty import by_difficulty
 from recipes.errors import InputError, one_line
 from recipes.guard import GuardedReward
 from recipes.memory import estimate_gb
+from recipes.models import check_adapter, find_model
+from recipes.run import is_run
+from recipes.samples import read_samples
 from recipes.tasks import Task
 from rewards.equivalence import gold_answer
 
@@ -33,12 +37,19 @@ class Checked:
     train: Dataset  # with the column `prompt`
     held_out: Dataset
     rewards: list[GuardedReward]
+    samples: list[dict] | None  # scored, of --samples, within the asked pass rates
 
 
-def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -> Checked:
-    """Check settings, model, template, data and memory; raises `InputError` for what cannot work."""
+def preflight(
+    args, config, model_args, task: Task, machine: hardware.Machine, samples_are_data: bool = False
+) -> Checked:
+    """Check settings, model, template, data and memory; raises `InputError` for what cannot work.
+
+    Args:
+        samples_are_data (`bool`): `--samples` is what is trained on; else it only tells how hard the problems are.
+    """
     started = time.monotonic()
-    weights, names = config.reward_weights, [reward.__name__ for reward in task.reward_funcs]
+    weights, names = getattr(config, "reward_weights", None), [reward.__name__ for reward in task.reward_funcs]
     if weights is not None and len(weights) != len(names):
         raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
     model_config, tokenizer = _read_model(model_args, config)
@@ -48,9 +59,18 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
     prompt_of, prefill = _check_template(tokenizer, task, template)
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
     rewards = [GuardedReward(reward, prefill) for reward in task.reward_funcs]
+    samples = None
+    if args.samples:
+        samples = read_samples(args.samples, args.task, needs=[task.correctness.__name__, task.format.__name__])
+        if samples_are_data:
+            samples = _training_samples(samples, held_out, args, task)
+        elif args.min_pass_rate > 0 or args.max_pass_rate < 1 or args.curriculum:
+            train, sentence = _by_difficulty(train, samples, args, task)
+            print(sentence)
     train = usable_rows(train, task, "train")
-    held_out = usable_rows(held_out.select(range(min(args.eval_samples, len(held_out)))), task, "held-out")
-    prompts = config.generation_batch_size // config.num_generations
+    eval_samples = getattr(args, "eval_samples", len(held_out))
+    held_out = usable_rows(held_out.select(range(min(eval_samples, len(held_out)))), task, "held-out")
+    prompts = getattr(config, "generation_batch_size", 1) // getattr(config, "num_generations", 1)
     if len(train) < prompts:
         raise InputError(
             f"{len(train)} usable train rows are fewer than the {prompts} prompts of one generation batch: "
@@ -63,11 +83,13 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
     prompt_length = max(len(tokenizer.encode(text, add_special_tokens=False)) for text in rendered)
     needed = estimate_gb(model_config, model_args, config, prompt_length)
     memory = f"about {needed:.1f}" if needed else "(not estimated for this architecture)"
+    generated = ""
+    if hasattr(config, "generation_batch_size"):
+        sizes = f"{config.generation_batch_size} completions = {prompts} prompts x {config.num_generations}"
+        generated = f"a generation batch is {sizes}; "
     print(
-        f"preflight: {len(train):,} train and {len(held_out):,} held-out rows pass the gold self-test; "
-        f"a generation batch is {config.generation_batch_size} completions = {prompts} prompts x "
-        f"{config.num_generations}; memory {memory} of {machine.free_gb:.1f} GB free; "
-        f"{time.monotonic() - started:.1f} s."
+        f"preflight: {len(train):,} train and {len(held_out):,} held-out rows pass the gold self-test; {generated}"
+        f"memory {memory} of {machine.free_gb:.1f} GB free; {time.monotonic() - started:.1f} s."
     )
     if prefill:
         print(f"The chat template begins every completion with {prefill.strip()}: the rewards judge it as written.")
@@ -76,7 +98,28 @@ def preflight(args, config, model_args, task: Task, machine: hardware.Machine) -
             f"warning: this run may need {needed - machine.free_gb:.1f} GB more than is free. Lower "
             "--per_device_train_batch_size first, then --max_completion_length, or take a smaller model."
         )
-    return Checked(tokenizer, train, held_out, rewards)
+    return Checked(tokenizer, train, held_out, rewards, samples)
+
+
+def _by_difficulty(rows: Dataset, samples: list[dict], args, task: Task) -> tuple[Dataset, str]:
+    how = {name: getattr(args, name) for name in ("min_pass_rate", "max_pass_rate", "curriculum")}
+    return by_difficulty(rows, samples, task, **how)
+
+
+def _training_samples(samples: list[dict], held_out: Dataset, args, task: Task) -> list[dict]:
+    """The samples that may be trained on, chosen and ordered by pass rate where that is asked for."""
+    kept_out = set(held_out["question"])
+    usable = [row for row in samples if row["question"] not in kept_out]
+    if not usable:
+        raise InputError(f"All of {args.samples} are held-out problems: sample the train rows (--split train).")
+    if len(usable) < len(samples):
+        print(f"{len(samples) - len(usable)} of {len(samples)} samples are of held-out problems: they are left out.")
+    if args.min_pass_rate > 0 or args.max_pass_rate < 1 or args.curriculum:
+        rows = [{"question": row["question"], "answer": row["answer"], "i": i} for i, row in enumerate(usable)]
+        chosen, sentence = _by_difficulty(Dataset.from_list(rows), usable, args, task)
+        print(sentence)
+        usable = [usable[i] for i in chosen["i"]]
+    return usable
 
 
 def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
@@ -113,7 +156,8 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
 def _judge(task: Task, completions: list[str], columns: dict[str, list]) -> list[list[float | None]]:
     logging.getLogger("rewards").setLevel(logging.ERROR)  # the rows are named here, in one sentence
     try:
-        return [reward(prompts=columns["question"], completions=completions, **columns) for reward in task.reward_funcs]
+        judges = (task.correctness, task.format)  # the text around the answer is ours: no matter for other rewards
+        return [reward(prompts=columns["question"], completions=completions, **columns) for reward in judges]
     finally:
         logging.getLogger("rewards").setLevel(logging.NOTSET)
 
@@ -121,14 +165,21 @@ def _judge(task: Task, completions: list[str], columns: dict[str, list]) -> list
 def _read_model(model_args, config):
     """The model's configuration and tokenizer, which are small."""
     name = model_args.model_name_or_path
-    path = Path(hardware.model_path(name))
+    source = find_model(name)
+    path = Path(source.base)
     if path.is_dir():
         _check_model_folder(name, path)
+    elif source.adapter and hub.is_local_path(source.base):
+        raise InputError(
+            f"The adapter {source.adapter} belongs to {source.base}, which does not exist: put the base model's "
+            "place into its adapter_config.json, as base_model_name_or_path."
+        )
     elif hub.is_local_path(name):
         raise InputError(f"The model folder {name} does not exist: give --model_name_or_path a folder or a hub id.")
     else:
         hub.go_offline_if_unreachable()
-    options = {"revision": model_args.model_revision, "trust_remote_code": config.trust_remote_code}
+    revision = source.revision or model_args.model_revision
+    options = {"revision": revision, "trust_remote_code": config.trust_remote_code}
     try:
         model_config = AutoConfig.from_pretrained(str(path), **options)
         tokenizer = AutoTokenizer.from_pretrained(str(path), padding_side="left", truncation_side="left", **options)
@@ -137,6 +188,8 @@ def _read_model(model_args, config):
             f"The model {name} cannot be loaded ({one_line(error).rstrip('.')}). Check the name and the connection, "
             "or give a local folder: --model_name_or_path PATH. The bundled miniature is called starter."
         ) from error
+    if source.adapter:
+        check_adapter(source, model_config)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model_config, tokenizer
@@ -144,8 +197,8 @@ def _read_model(model_args, config):
 
 def _check_model_folder(name: str, path: Path) -> None:
     if not (path / "config.json").exists():
-        if (path / "adapter_config.json").exists():
-            raise InputError(f"{name} holds a LoRA adapter, not a model: merge it into its base model first.")
+        if is_run(path):
+            raise InputError(f"The run {name} has saved no model yet: finish it first, or name another model.")
         raise InputError(f"The model folder {name} holds no config.json: give the folder that `save_pretrained` wrote.")
     if not [*path.glob("*.safetensors"), *path.glob("*.bin")]:
         raise InputError(f"The model folder {name} holds no weights (*.safetensors): give the whole model.")

@@ -57,7 +57,8 @@ class Recorder(ProgressCallback):
         row |= {key: _finite(value) for key, value in logs.items() if isinstance(value, int | float)}
         with (self.run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self.run.save_samples(f"step_{state.global_step:06d}", self._samples())
+        if hasattr(self.trainer, "_logs"):  # it samples
+            self.run.save_samples(f"step_{state.global_step:06d}", self._samples())
         self._show(state, row)
 
     def _samples(self) -> list[dict]:
@@ -76,8 +77,11 @@ class Recorder(ProgressCallback):
         ]
 
     def _show(self, state, row: dict) -> None:
-        rewards = self.trainer.reward_func_names
+        rewards = getattr(self.trainer, "reward_func_names", [])
         names = {f"rewards/{name}/mean": name.removesuffix("_reward") for name in rewards}
+        if not rewards:  # DPO's and SFT's
+            names = {"loss": "loss", "rewards/margins": "margin", "rewards/accuracies": "pairs right"}
+            names |= {"mean_token_accuracy": "tokens right"}
         names |= {"completions/mean_length": "length", "entropy": "entropy"}
         names |= {"objective/kl": "kl", "value/explained_variance": "explained"}  # PPO's
         self.since_last_line.append({short: row[key] for key, short in names.items() if row.get(key) is not None})

@@ -45,6 +45,21 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c == "\n" or unicodedata.category(c)[0] != "C")
 
 
+# What a trainer's curves are called: (logged name, title, the figure of the evaluations that goes with it).
+PREFERENCE = [
+    ("loss", "loss", None),
+    ("rewards/margins", "margin of chosen over rejected", None),
+    ("rewards/accuracies", "share of pairs in the right order", None),
+    ("logps/chosen", "log-probability of the chosen", None),
+]
+SUPERVISED = [
+    ("loss", "loss (nats a token)", None),
+    ("mean_token_accuracy", "share of tokens foreseen", None),
+    ("entropy", "entropy of the policy (nats)", None),
+    ("grad_norm", "gradient norm", None),
+]
+
+
 def plot_curve(run: Run, task: Task) -> Path:
     """Draw curve.png: the curves of DeepSeek-R1-Zero (accuracy, length), the price of them (entropy), and PPO's own."""
     metrics = read_metrics(run)
@@ -58,6 +73,8 @@ def plot_curve(run: Run, task: Task) -> Path:
     if any("value/loss" in row for row in metrics):
         panels.insert(2, ("objective/kl", "KL to the reference (nats a completion)", None))
         panels.append(("value/explained_variance", "explained variance of the returns", None))
+    if not any(correctness in row for row in metrics):
+        panels = PREFERENCE if any("rewards/margins" in row for row in metrics) else SUPERVISED
     columns = len(panels) // 2
     figure = Figure(figsize=(5 * columns, 5.6), layout="constrained")
     for axes, (key, title, held_out) in zip(figure.subplots(2, columns).flat, panels, strict=True):
@@ -71,7 +88,8 @@ def plot_curve(run: Run, task: Task) -> Path:
         axes.set_xlabel("step", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         lowest = min((value for _, value in points), default=0)
-        axes.set_ylim(bottom=0 if lowest >= 0 else max(lowest, -1))
+        if lowest >= 0 or key == "value/explained_variance":  # which can fall far before the critic has learned
+            axes.set_ylim(bottom=0 if lowest >= 0 else max(lowest, -1))
     path = run.folder / "curve.png"
     figure.savefig(path, dpi=120)
     return path

@@ -21,10 +21,12 @@ import yaml
 from recipes.errors import InputError, one_line
 
 FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
-# In the order in which --overwrite deletes them; config.yaml, by which the folder is known as ours, goes last.
 # --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
 FOLDERS = ("samples", "adapter", "wandb")
-FILES = ("before.json", "after.json", "metrics.jsonl", "curve.png", "README.md", "config.yaml", "given.yaml")
+FILES = (
+    *("before.json", "after.json", "metrics.jsonl", "samples.jsonl", "curve.png", "README.md"),
+    *("config.yaml", "given.yaml"),
+)
 
 # Not kept: a run that is repeated must not upload, delete or log in because the first one did.
 NOT_STORED = re.compile(r"overwrite|dry_run|report_to|push_to_hub|hub_\w+|\w+_hub_repo")
@@ -54,7 +56,9 @@ class Run:
             config = self.folder / "config.yaml"
             self.changed = changed(read_yaml(config) if config.exists() else {}, self.settings)
             finished = self.load("result.json") is not None
-            worth_keeping = finished or (self.folder / "metrics.jsonl").exists()
+            worth_keeping = finished or any(
+                (self.folder / name).exists() for name in ("metrics.jsonl", "samples.jsonl")
+            )
             self.replace = overwrite and worth_keeping and (finished or bool(self.changed))
             if self.changed and worth_keeping and not overwrite:
                 more = f" and {len(self.changed) - 4} more" if len(self.changed) > 4 else ""
@@ -68,7 +72,7 @@ class Run:
         """Create the folder, in place of an old run if that is asked for; from here on the run can be resumed."""
         try:
             if self.replace:
-                self._delete()
+                delete_run(self.folder)
             elif self.changed:  # a run that never took a step leaves at most an evaluation behind
                 (self.folder / "before.json").unlink(missing_ok=True)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,14 +81,6 @@ class Run:
             (self.folder / "samples").mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"--output_dir {self.folder} cannot be written: {error.strerror}.") from error
-
-    def _delete(self) -> None:
-        (self.folder / "result.json").unlink(missing_ok=True)
-        for folder in (*self._checkpoints(), *(self.folder / name for name in FOLDERS)):
-            if folder.is_dir():
-                shutil.rmtree(folder)
-        for name in FILES:
-            (self.folder / name).unlink(missing_ok=True)
 
     def finish(self, **result) -> None:
         """Write result.json, by which a run is known to have ended."""
@@ -110,7 +106,7 @@ class Run:
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole; one that a crash cut off is deleted."""
-        for checkpoint in self._checkpoints():
+        for checkpoint in checkpoints(self.folder):
             try:  # the trainer writes this file last
                 json.loads((checkpoint / "trainer_state.json").read_text())
                 return checkpoint
@@ -118,10 +114,25 @@ class Run:
                 shutil.rmtree(checkpoint)
         return None
 
-    def _checkpoints(self) -> list[Path]:
-        """The newest first."""
-        found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-        return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The newest first."""
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+
+
+def delete_run(folder: Path) -> None:
+    """Delete what a run wrote into `folder`, and no other file; nothing where no run has begun."""
+    if not is_run(folder):
+        return
+    (folder / "result.json").unlink(missing_ok=True)
+    for written in (*checkpoints(folder), *(folder / name for name in FOLDERS)):
+        if written.is_dir():
+            shutil.rmtree(written)
+    for earlier in folder.glob("round_*"):
+        delete_run(earlier)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def is_run(folder: Path) -> bool:

@@ -1,68 +1,115 @@
-"""Sample a model on prompts: batched, sorted by length, with a progress bar."""
+"""Sample a model on a task and score every completion: the data of evaluation, DPO, rejection sampling and curricula.
 
+    make sample-gsm8k ARGS="--model_name_or_path runs/grpo-gsm8k --num_generations 8"
+    python -m recipes.sample --task word_problems --num_prompts 500 --temperature 0.8 --output_dir runs/samples
+    python -m recipes.sample --task gsm8k --completions theirs.jsonl      # only scores what was written elsewhere
+
+One row per prompt is written to samples.jsonl of the run's folder as soon as it is there, the longest prompts first.
+The same command after a crash goes on with the first row that is missing, and ends with the same file.
+"""
+
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from datasets import Dataset
 from tqdm.auto import tqdm
+
+from recipes.arguments import TaskArguments, flag
+from recipes.errors import exit_kindly
+from recipes.generation import Completion, Generate, Sampling, with_transformers, with_vllm
+from recipes.job import Job, begin
+from recipes.measures import measure
+from recipes.models import end_tokens, find_model, load_model
+from recipes.run import Run
+from recipes.scoring import score_file, scored, whole_lines, write
 
 
 @dataclass
-class Completion:
-    text: str
-    length: int  # tokens, the end token included
-    truncated: bool  # no end token within the limit
+class SampleArguments(TaskArguments):
+    """Which prompts."""
+
+    split: str = flag("train", "train, or test for the held-out problems.")
+    num_prompts: int | None = flag(None, "How many of them; default: all.")
+    completions: str | None = flag(None, "A JSONL file of completions made elsewhere, to score; no model is loaded.")
 
 
-def sample(
-    model, tokenizer, prompts: list[list[dict]], config, temperature: float, ends: list[int]
-) -> list[Completion]:
-    """One completion for each of `prompts` (chat messages), in their order.
+@dataclass
+class SampleConfig(Sampling):
+    """The rest of what a trainer's config would say."""
 
-    Args:
-        config (`trl.GRPOConfig`): how the trainer samples; its template options, length, `top_p`, `repetition_penalty`
-            and the like hold here too, in place of the model's own, so that the policy that is trained is judged.
-        temperature (`float`): in place of the config's; 0 decodes greedily.
-        ends (`list[int]`): the tokens that end a completion, `trainer.eos_token_ids`.
-    """
-    template = {"add_generation_prompt": True, "tokenize": False, **(config.chat_template_kwargs or {})}
-    texts = [tokenizer.apply_chat_template(prompt, **template) for prompt in prompts]
-    if temperature:
-        how = {"do_sample": True, "temperature": temperature, "top_p": config.top_p, "top_k": config.top_k}
-        how["min_p"] = config.min_p
+    output_dir: str = "runs/sample"
+    seed: int = 42
+    per_device_eval_batch_size: int = 64
+    use_cpu: bool = False
+    trust_remote_code: bool = False
+    model_init_kwargs: dict | str | None = None
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    job = begin("sample", SampleConfig, __doc__, argv, arguments=SampleArguments, doing="Sampling", show=print_figures)
+    if job is None:
+        return
+    file = job.run.folder / "samples.jsonl"
+    if job.args.completions:
+        score_file(Path(job.args.completions).expanduser(), file, job.task, job.args.task, job.checked.rewards)
     else:
-        how = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # the last three silence a warning
-    how = {
-        "max_new_tokens": config.max_completion_length,
-        "repetition_penalty": config.repetition_penalty,
-        "cache_implementation": config.cache_implementation,
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": ends,
-        **how,
-        **(config.generation_kwargs or {}),
-    }
-    ends, batch_size = torch.tensor(ends), config.per_device_eval_batch_size
-    # The longest first: if a batch does not fit into memory, it is the first one.
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-    completions: list[Completion | None] = [None] * len(texts)
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), tqdm(total=len(texts), desc="solving", disable=None, leave=False) as bar:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            inputs = tokenizer(
-                [texts[i] for i in batch],
-                return_tensors="pt",
-                padding=True,
-                padding_side="left",
-                add_special_tokens=False,
-                return_token_type_ids=False,
-            ).to(model.device)
-            outputs = model.generate(**inputs, **how)
-            for i, tokens in zip(batch, outputs[:, inputs["input_ids"].shape[1] :].cpu(), strict=True):
-                ended = torch.isin(tokens, ends).nonzero()
-                length = int(ended[0]) + 1 if len(ended) else len(tokens)
-                text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
-                completions[i] = Completion(text, length, truncated=not len(ended))
-            bar.update(len(batch))
-    model.train(was_training)
-    return completions
+        rows = job.checked.train if job.args.split == "train" else job.checked.held_out
+        rows = rows.select(range(min(len(rows), job.args.num_prompts or len(rows))))
+        sample_to_file(file, generator(job), rows, job)
+    with file.open(encoding="utf-8") as rows:
+        job.run.finish(task=job.args.task, **measure(map(json.loads, rows), job.task).figures())
+    print_figures(job.run)
+    print(f"The samples are in {file}.")
+
+
+def generator(job: Job) -> Generate:
+    """The job's model, loaded, as a function from prompts to completions."""
+    config, tokenizer, name = job.config, job.checked.tokenizer, job.model_args.model_name_or_path
+    if config.use_vllm:
+        return with_vllm(find_model(name), tokenizer, config)
+    model = load_model(name, config, job.model_args)
+    return with_transformers(model, tokenizer, config, config.temperature, end_tokens(model, tokenizer))
+
+
+def sample_to_file(file: Path, generate: Generate, rows: Dataset, job: Job) -> None:
+    """Write `num_generations` scored completions of each of `rows` to `file`, going on where it ends.
+
+    A batch is always made of the same prompts and begins with a seed of its own: a file that was interrupted ends up
+    the same, and what is held in memory does not depend on how many rows there are.
+    """
+    n, size, seed = job.config.num_generations, job.config.per_device_eval_batch_size, job.config.seed
+    order = sorted(range(len(rows)), key=[-len(question) for question in rows["question"]].__getitem__)
+    total, done = len(rows) * n, whole_lines(file) * n
+    pending: list[Completion] = []  # of rows that are not complete
+    bar = tqdm(total=total, initial=done, desc="sampling", unit="completion", disable=None, smoothing=0.1)
+    with file.open("a", encoding="utf-8") as out, bar, torch.random.fork_rng():
+        for start in range(done // size * size, total, size):
+            batch = [order[i // n] for i in range(start, min(start + size, total))]
+            torch.manual_seed(hash((seed, start)) % 2**63)  # of numbers, so the same in every process
+            completions = generate([rows[row]["prompt"] for row in batch])
+            pending += completions[max(done - start, 0) :]
+            ready = len(pending) // n
+            first = (start + len(batch) - len(pending)) // n
+            sampled = [rows[order[first + i]] for i in range(ready)]
+            groups = [pending[i * n : (i + 1) * n] for i in range(ready)]
+            write(out, scored(sampled, groups, job.args.task, job.checked.rewards, job.config.reward_weights))
+            pending = pending[ready * n :]
+            bar.update(len(completions) - max(done - start, 0))
+
+
+def print_figures(run: Run) -> None:
+    """One line of what was sampled."""
+    result = run.result
+    shares = {"right": "accuracy", "well formed": "format", "cut off": "truncated"}
+    told = ", ".join(f"{result[key]:.3f} {word}" for word, key in shares.items() if result[key] is not None)
+    print(
+        f"{result['prompts']} prompts, {result['completions']} completions: {told}; on {result['always']} prompts all "
+        f"are right, on {result['never']} none."
+    )
+
+
+if __name__ == "__main__":
+    main()

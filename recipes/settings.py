@@ -7,7 +7,8 @@ from recipes.errors import InputError, did_you_mean
 ABOVE_ZERO = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
     *("max_completion_length", "logging_steps", "save_steps", "lora_r", "num_iterations", "steps_per_generation"),
-    *("generation_batch_size", "repetition_penalty", "temperature"),
+    *("generation_batch_size", "repetition_penalty", "num_prompts", "max_length", "keep_per_prompt", "rounds"),
+    *("pairs_per_prompt", "sample_prompts", "num_train_rows"),
 )
 NOT_NEGATIVE = (
     "learning_rate",
@@ -32,9 +33,28 @@ def check_settings(settings: dict) -> None:
     for name in NOT_NEGATIVE:
         if settings.get(name) is not None and not settings[name] >= 0:
             raise InputError(f"--{name} {settings[name]} cannot be negative.")
-    if settings["max_steps"] <= 0 and settings["max_steps"] != -1:
-        raise InputError(f"--max_steps {settings['max_steps']}: give a number above 0, or -1 to count epochs instead.")
-    if settings["max_steps"] == -1 and not settings["num_train_epochs"] > 0:
+    sampled_only = "max_steps" not in settings  # nothing is trained
+    if "temperature" in settings and not settings["temperature"] > 0:
+        if not (sampled_only and settings["temperature"] == 0):
+            raise InputError(f"--temperature {settings['temperature']}: give a number above 0.")
+        if settings["num_generations"] > 1:
+            raise InputError(
+                f"--temperature 0 writes the same completion {settings['num_generations']} times: "
+                "add --num_generations 1, or give a number above 0."
+            )
+    for name in ("min_pass_rate", "max_pass_rate"):
+        if not 0 <= settings[name] <= 1:
+            raise InputError(f"--{name} {settings[name]}: give a share between 0 and 1.")
+    if settings["min_pass_rate"] > settings["max_pass_rate"]:
+        raise InputError(f"--min_pass_rate {settings['min_pass_rate']} is above --max_pass_rate.")
+    if not settings["samples"] and (settings["min_pass_rate"] > 0 or settings["max_pass_rate"] < 1):
+        raise InputError("--min_pass_rate and --max_pass_rate need the pass rates: add --samples FILE.")
+    if not settings["samples"] and settings["curriculum"]:
+        raise InputError("--curriculum needs the pass rates: add --samples FILE.")
+    steps = settings.get("max_steps", 1)
+    if steps <= 0 and steps != -1:
+        raise InputError(f"--max_steps {steps}: give a number above 0, or -1 to count epochs instead.")
+    if steps == -1 and not settings["num_train_epochs"] > 0:
         raise InputError(f"--num_train_epochs {settings['num_train_epochs']}: give a number above 0.")
     if not settings["output_dir"]:
         raise InputError("--output_dir is empty: name a folder.")
@@ -46,20 +66,22 @@ def check_settings(settings: dict) -> None:
         )
     if settings.get("critic") == "adapter" and not settings["use_peft"]:
         raise InputError("--critic adapter needs LoRA: keep --use_peft, or add --critic shared.")
-    if settings["load_in_4bit"] and not settings["use_peft"]:
+    if not sampled_only and settings["load_in_4bit"] and not settings["use_peft"]:
         raise InputError("4-bit weights cannot be trained themselves: keep --use_peft, or add --load_in_4bit False.")
-    if settings["use_cpu"] and settings["fp16"]:
+    if settings["use_cpu"] and settings.get("fp16"):
         raise InputError("--fp16 needs a GPU: drop it.")
-    if settings["resume_from_checkpoint"]:
+    if settings.get("resume_from_checkpoint"):
         raise InputError("A run goes on by itself from its --output_dir: drop --resume_from_checkpoint.")
-    if settings["eval_strategy"] != "no":
+    if settings.get("eval_strategy", "no") != "no":
         raise InputError("The recipe evaluates before and after training (--eval_samples): drop --eval_strategy.")
     for name, known in (("loss_type", LOSSES), ("scale_rewards", SCALES)):
-        if name in settings and settings[name] not in known:
+        if "generation_batch_size" in settings and settings[name] not in known:
             hint = did_you_mean(settings[name], known)
             raise InputError(f"Unknown --{name} {settings[name]!r}.{hint} One of {', '.join(known)}.")
-    if "num_generations" in settings:
+    if "generation_batch_size" in settings:
         _check_groups(settings)
+    elif settings.get("num_generations", 1) < 1:
+        raise InputError(f"--num_generations {settings['num_generations']}: give 1 or more.")
 
 
 def _check_groups(settings: dict) -> None:

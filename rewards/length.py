@@ -50,20 +50,15 @@ def length_reward(
     >>> length_reward(completions=answers, prompts=["2+3?"] * 3, answer=["5"] * 3)
     [0.5, -0.5, 0.0]
     """
-    if prompts is None:
-        raise ValueError("length_reward compares the completions of one prompt: give `prompts`, as TRL does.")
-    check_column("prompts", prompts, completions)
+    groups = prompt_groups("length_reward", prompts, completions)
     if completion_ids is None:
         lengths = [len(completion_text(completion)) for completion in completions]
     else:
         lengths = _token_counts("length_reward", completion_ids, completions)
     verdicts = correctness_reward(completions=completions, answer=answer, solution=solution)
 
-    groups = defaultdict(list)
-    for row, prompt in enumerate(prompts):
-        groups[prompt if isinstance(prompt, str) else json.dumps(prompt, default=_fingerprint)].append(row)
     rewards: list[float | None] = [None] * len(completions)
-    for rows in groups.values():
+    for rows in groups:
         if any(verdicts[row] is None for row in rows):
             continue
         shortest, longest = min(lengths[row] for row in rows), max(lengths[row] for row in rows)
@@ -71,6 +66,17 @@ def length_reward(
             value = 0.5 - (lengths[row] - shortest) / (longest - shortest) if longest > shortest else 0.0
             rewards[row] = value if verdicts[row] else min(0.0, value)
     return rewards
+
+
+def prompt_groups(reward: str, prompts: list | None, completions: list[Completion]) -> list[list[int]]:
+    """The rows of each prompt; a `ValueError` that names `reward` where there are no prompts."""
+    if prompts is None:
+        raise ValueError(f"{reward} compares the completions of one prompt: give `prompts`, as TRL does.")
+    check_column("prompts", prompts, completions)
+    groups = defaultdict(list)
+    for row, prompt in enumerate(prompts):
+        groups[prompt if isinstance(prompt, str) else json.dumps(prompt, default=_fingerprint)].append(row)
+    return list(groups.values())
 
 
 def _fingerprint(value) -> str:

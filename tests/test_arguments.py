@@ -8,13 +8,14 @@ from trl import GRPOConfig
 
 from recipes import grpo, hardware
 from recipes.arguments import RecipeParser
+from recipes.qlora import QLoRA
 from recipes.run import FIRST_LINE
 
 CPU = hardware.Machine("cpu", "CPU", 16.0, bf16=False)
 
 
 def parse(*argv, machine=CPU):
-    parser = RecipeParser("grpo", grpo.GRPODefaults, grpo.QLoRA, grpo.__doc__)
+    parser = RecipeParser("grpo", grpo.GRPODefaults, QLoRA, grpo.__doc__)
     return parser, *parser.parse(list(argv), machine)
 
 

@@ -18,7 +18,7 @@ from trl import GRPOTrainer, get_peft_config, get_quantization_config
 
 from recipes import grpo, hardware
 from recipes.arguments import RecipeParser
-from recipes.qlora import correct_qlora
+from recipes.qlora import QLoRA, correct_qlora
 from recipes.tasks import Task, load_task
 from rewards.completions import completion_text
 
@@ -31,7 +31,7 @@ WITHOUT_WANDB = [*SMALL, "--report_to", "none"]
 @pytest.fixture
 def trainer(tmp_path):
     """The recipe's trainer, as its `main` makes it."""
-    parser = RecipeParser("grpo", grpo.GRPODefaults, grpo.QLoRA, "")
+    parser = RecipeParser("grpo", grpo.GRPODefaults, QLoRA, "")
     _, _, config, model_args = parser.parse(WITHOUT_WANDB, hardware.detect())
     config.model_init_kwargs = {"dtype": model_args.dtype}
     trainer = GRPOTrainer(

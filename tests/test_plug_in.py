@@ -22,6 +22,7 @@ from rewards import (
     get_correctness_reward,
     get_cosine_length_reward,
     get_language_consistency_reward,
+    get_majority_vote_reward,
     get_overlong_penalty_reward,
     get_repetition_penalty_reward,
     get_think_format_reward,
@@ -164,6 +165,7 @@ def test_a_data_set_without_any_usable_gold_does_not_stop_the_training():
 REWARDS = [
     *(*RANGES, language_consistency_reward, get_correctness_reward(gold_column="solution", lenient=True)),
     *(get_think_format_reward(answer=None), get_repetition_penalty_reward(2, -0.5)),
+    get_majority_vote_reward(0.0),
 ]
 BATCH = {
     "prompts": ["What is the sum of twelve and seven apples?"] * 4,

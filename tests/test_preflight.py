@@ -8,6 +8,7 @@ from recipes import grpo, hardware
 from recipes.arguments import RecipeParser
 from recipes.memory import estimate_gb
 from recipes.preflight import _check_template, preflight, usable_rows
+from recipes.qlora import QLoRA
 from recipes.tasks import Task, load_task
 from rewards import think_format_reward
 
@@ -17,7 +18,7 @@ CPU = hardware.Machine("cpu", "CPU", 16.0, bf16=False)
 
 
 def parse(*argv, machine=CPU):
-    return RecipeParser("grpo", grpo.GRPODefaults, grpo.QLoRA, "").parse(list(argv), machine)
+    return RecipeParser("grpo", grpo.GRPODefaults, QLoRA, "").parse(list(argv), machine)
 
 
 def test_no_weight_is_loaded(tmp_path):

@@ -5,9 +5,11 @@ One file per task in this folder, each with a module-level `task`. Adding a task
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import rewards
 from recipes.errors import InputError, did_you_mean
 from rewards import correctness_reward, think_format_reward
 
@@ -31,10 +33,23 @@ class Task:
     reward_weights: tuple[float, ...] = (1.0, 0.2)
     system_prompt: str = SYSTEM_PROMPT
     max_completion_length: int = 1024  # tokens
+    extra: tuple[Callable, ...] = ()  # rewards beside these two
 
     @property
     def reward_funcs(self) -> list[Callable]:
-        return [self.correctness, self.format]
+        return [self.correctness, self.format, *self.extra]
+
+    def with_rewards(self, names: list[str]) -> "Task":
+        """The same task with more rewards of the library, at a weight of 0.1 each."""
+        known = [name for name in rewards.__all__ if name.endswith("_reward") and not name.startswith("get_")]
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise InputError(f"Unknown reward {name!r} in --extra_rewards.{hint} One of {', '.join(known)}.")
+            if getattr(rewards, name) in self.reward_funcs or names.count(name) > 1:
+                raise InputError(f"--extra_rewards {name}: this task has that reward already.")
+        extra = tuple(getattr(rewards, name) for name in names)
+        return replace(self, extra=self.extra + extra, reward_weights=self.reward_weights + (0.1,) * len(extra))
 
     def prompt(self, question: str) -> list[dict]:
         """The chat messages that ask `question`."""
@@ -43,6 +58,12 @@ class Task:
     def prompt_without_system(self, question: str) -> list[dict]:
         """The same, for a chat template that refuses a system message."""
         return [{"role": "user", "content": f"{self.system_prompt}\n\n{question}"}]
+
+    def worked(self, answer: str) -> str | None:
+        """A solution ("12+7=19\\n#### 19") as a perfect completion would give it; None where nothing is worked."""
+        steps, marker, final = answer.rpartition("####")
+        steps = re.sub(r"<<[^<>]*>>", "", steps).strip()  # GSM8K's notes for a calculator
+        return f"<think>{steps}</think><answer>{final.strip()}</answer>" if marker and steps else None
 
     def written(self, answer: str) -> str:
         """An answer in the expected form, as a perfect completion would give it."""

@@ -7,6 +7,7 @@ from datasets import Dataset, DatasetDict, get_dataset_config_names, load_datase
 
 from recipes import hub
 from recipes.errors import InputError, one_line
+from recipes.pairs import check_preferences
 
 COLUMNS = ["question", "answer"]
 HELD_OUT = 0.1  # the share held out where the data set has no test split
@@ -36,6 +37,14 @@ def load_question_answer(dataset_name: str, dataset_config: str | None, seed: in
         parts = train.train_test_split(test_size=max(1, round(len(train) * HELD_OUT)), seed=seed)
         train, held_out = parts["train"], parts["test"]
     return train.select_columns(COLUMNS), held_out.select_columns(COLUMNS)
+
+
+def load_preferences(name: str, config: str | None) -> Dataset:
+    """The train rows of a preference set, `prompt` (or none), `chosen` and `rejected`, from where task rows come."""
+    splits = _read(name, config)
+    rows = splits.get("train") or next(iter(splits.values()))
+    check_preferences(rows.column_names, name)
+    return rows.select_columns([column for column in ("prompt", "chosen", "rejected") if column in rows.column_names])
 
 
 def _read(name: str, config: str | None) -> DatasetDict:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
-from recipes.evaluate import summary, wilson_interval
+from recipes.generation import sample, with_transformers
 from recipes.hardware import STARTER_FOLDER
+from recipes.held_out import summary
+from recipes.intervals import wilson_interval
 from recipes.report import printable
-from recipes.sample import sample
 from recipes.tasks import load_task
 from recipes.tasks.word_problems import generate
 
@@ -52,7 +53,8 @@ def solve(starter, prompts, **options):
     temperature = options.pop("temperature", 0.0)
     options_ends = options.pop("ends", [starter[1].eos_token_id])
     config = GRPOConfig(**{"output_dir": "x", "max_completion_length": 48, "use_cpu": True, "bf16": False, **options})
-    return sample(*starter, prompts, config, temperature, options_ends)
+    generate = with_transformers(*starter, config, temperature, options_ends)
+    return sample(generate, prompts, config.per_device_eval_batch_size)
 
 
 def test_greedy_completions_come_in_order_whatever_the_batch(starter):

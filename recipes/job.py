@@ -1,0 +1,127 @@
+"""What every recipe does before its trainer exists and after it has trained."""
+
+import sys
+from dataclasses import dataclass
+
+import yaml
+from peft import PeftConfig, PeftModel
+from trl import get_peft_config
+
+from recipes import hardware
+from recipes.arguments import RecipeArguments, RecipeParser
+from recipes.guard import GuardedReward
+from recipes.held_out import evaluate_once
+from recipes.interrupt import save_on_interrupt
+from recipes.models import load_model
+from recipes.preflight import Checked, preflight
+from recipes.qlora import QLoRA, correct_qlora
+from recipes.record import mean_at_the_end, record
+from recipes.report import plot_curve, print_result
+from recipes.resume import train_from
+from recipes.run import Run
+from recipes.samples import is_samples
+from recipes.tasks import Task
+from recipes.tracking import set_up_wandb
+
+
+@dataclass
+class Job:
+    """One run of one recipe: what was asked for, and what the preflight found fit for use."""
+
+    task: Task
+    args: RecipeArguments
+    config: object  # the trainer's
+    model_args: QLoRA
+    parser: RecipeParser
+    run: Run
+    checked: Checked | None = None
+
+    def load_model(self) -> tuple[object, PeftConfig | None]:
+        """The model to train, and the LoRA to add to it: None where the model is an adapter that goes on."""
+        model = load_model(self.model_args.model_name_or_path, self.config, self.model_args, trainable=True)
+        self.config.model_init_kwargs = None  # used up
+        return model, None if isinstance(model, PeftModel) else get_peft_config(self.model_args)
+
+
+def begin(
+    name: str,
+    config_class: type,
+    doc: str,
+    argv: list[str] | None,
+    *,
+    arguments=RecipeArguments,
+    doing="Training",
+    show=print_result,
+) -> Job | None:
+    """Read the command line, check everything, open the run's folder; None where nothing is left to do."""
+    parser = RecipeParser(name, config_class, QLoRA, doc, arguments)
+    task, args, config, model_args = parser.parse(argv, hardware.detect())
+    print(hardware.first_line(parser.machine, args.task, parser.asked_task, model_args.model_name_or_path, doing))
+    run = Run(config.output_dir, parser.settings, parser.given, args.overwrite)
+    if run.result and not args.dry_run:
+        show(run)
+        done = {"Training": "trained", "Sampling": "sampled", "Evaluating": "evaluated"}[doing]
+        print(f"{run.folder} is finished, nothing was {done}. --overwrite does it anew, --output_dir elsewhere.")
+        return None
+    print(hardware.chosen(parser.settings), flush=True)
+    hardware.limit_threads(model_args.model_name_or_path)
+
+    if args.curriculum:  # in the order of the rows
+        config.train_sampling_strategy, config.shuffle_dataset = "sequential", False
+    job = Job(task, args, config, model_args, parser, run)
+    job.checked = check(job, model_args)
+    if args.dry_run:
+        print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
+        return None
+    run.begin()
+    if hasattr(config, "report_to"):
+        set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
+    return job
+
+
+def check(job: Job, model_args: QLoRA) -> Checked:
+    """The preflight, with another model than the job's where that is asked for."""
+    models = getattr(job.args, "models", None)
+    if getattr(job.args, "completions", None) or (models and all(map(is_samples, models))):  # no model is needed
+        return Checked(None, None, None, [GuardedReward(reward) for reward in job.task.reward_funcs], None)
+    samples_are_data = job.parser.trainer in ("dpo", "sft")
+    return preflight(job.args, job.config, model_args, job.task, job.parser.machine, samples_are_data)
+
+
+def train(job: Job, trainer, metrics: tuple[str, ...] = (), **figures) -> None:
+    """Evaluate, train, evaluate, save: from the last checkpoint, if the run has one.
+
+    Args:
+        metrics (`tuple[str]`): logged figures whose mean over the last five steps goes into result.json.
+        figures: more of what goes there.
+    """
+    run, checked, temperature = job.run, job.checked, job.args.eval_temperature
+    correct_qlora(trainer.model)
+    recorder, interrupt = record(run, trainer), save_on_interrupt(trainer)
+
+    before = evaluate_once(run, "before", trainer, job.config, checked, job.task, temperature)
+    train_from(trainer, run.last_checkpoint())
+    step, of = trainer.state.global_step, trainer.state.max_steps
+    if interrupt.stopped and step < of:
+        print(f"Saved step {step} of {of}: the same command goes on from there.")
+        sys.exit(130)
+    after = evaluate_once(run, "after", trainer, job.config, checked, job.task, temperature)
+
+    trainer.save_model(str(run.folder / "adapter"))
+    run.finish(
+        task=job.args.task,
+        trainer=job.parser.trainer,
+        model=job.model_args.model_name_or_path,
+        seed=job.config.seed,
+        steps=step,
+        minutes=round(recorder.minutes, 2),
+        peak_memory_gb=round(hardware.peak_memory_gb(job.parser.machine), 2),
+        before=before,
+        after=after,
+        **{key: mean_at_the_end(run, key) for key in metrics},
+        **figures,
+    )
+    plot_curve(run, job.task)
+    print_result(run)
+    print(f"{run.result['minutes']} minutes, peak {run.result['peak_memory_gb']} GB; everything is in {run.folder}/")
+    trainer.end()

@@ -1,0 +1,121 @@
+"""A model by its name: a hub id, a folder, the bundled starter, or a LoRA adapter (or its run) over its base model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, set_seed
+from trl import get_quantization_config
+from trl.trainer.utils import create_model_from_path
+
+from recipes.errors import InputError, one_line, refused_settings
+from recipes.qlora import correct_qlora, loading
+
+STARTER = "starter"  # the bundled miniature; as a model name it stands for this folder
+STARTER_FOLDER = Path(__file__).parent / "starter" / "model"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights of a model lie."""
+
+    base: str  # what `from_pretrained` takes: a folder or a hub id
+    adapter: Path | None = None
+    revision: str | None = None  # of the base, where the adapter names one
+
+    @property
+    def is_starter(self) -> bool:
+        """Whether it is the miniature, merged or trained further or not."""
+        return Path(self.base) == STARTER_FOLDER or _shape(Path(self.base)) == _shape(STARTER_FOLDER)
+
+
+def find_model(name: str) -> Source:
+    """The source of the model called `name`; of a run's folder, the adapter that it trained.
+
+    Raises `InputError` where an adapter does not say which base model it belongs to.
+    """
+    if name == STARTER:
+        return Source(str(STARTER_FOLDER))
+    folder = Path(name).expanduser()
+    if (folder / "adapter").is_dir():
+        folder /= "adapter"
+    if not (folder / "adapter_config.json").is_file():
+        return Source(str(folder) if folder.is_dir() else name)
+    try:
+        written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = written["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        base = None
+    if not base:
+        raise InputError(f"{folder}/adapter_config.json names no base_model_name_or_path: add the model it belongs to.")
+    # The starter lies where the package lies, which may have moved since.
+    if Path(base).parts[-3:] == STARTER_FOLDER.parts[-3:]:
+        base = str(STARTER_FOLDER)
+    return Source(base, folder, written.get("revision"))
+
+
+def load_model(name: str, config, model_args, *, trainable: bool = False) -> PreTrainedModel | PeftModel:
+    """The model called `name`, ready to sample and, where it is an adapter and `trainable`, to train on.
+
+    Args:
+        config: the trainer's config; its `seed`, `model_init_kwargs` and `trust_remote_code` hold.
+        model_args (`trl.ModelConfig`): precision and quantization.
+    """
+    source = find_model(name)
+    options = loading(config, model_args)
+    if source.adapter:
+        options["revision"] = source.revision or "main"
+    with refused_settings():
+        set_seed(config.seed)
+        model = create_model_from_path(
+            source.base,
+            quantization_config=get_quantization_config(model_args),
+            trust_remote_code=config.trust_remote_code,
+            **options,
+        )
+        if source.adapter:
+            model = PeftModel.from_pretrained(model, source.adapter, is_trainable=trainable)
+    correct_qlora(model)
+    return model
+
+
+def end_tokens(model, tokenizer) -> list[int]:
+    """The tokens that end a completion: the tokenizer's and every one that the model declares, as TRL's trainers do."""
+    declared = model.generation_config.eos_token_id
+    declared = [] if declared is None else [declared] if isinstance(declared, int) else declared
+    return sorted({tokenizer.eos_token_id, *declared})
+
+
+def check_adapter(source: Source, model_config: PretrainedConfig) -> None:
+    """Raises `InputError` where the adapter was trained on a model of another shape than `source.base`."""
+    weights = source.adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise InputError(f"{source.adapter} holds no adapter_model.safetensors: give the folder that a run saved.")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config)
+    modules = {f"base_model.model.{name}": module for name, module in model.named_modules()}
+    try:
+        with safe_open(weights, "pt") as tensors:
+            for key in tensors.keys():
+                module, is_lora, _ = key.partition(".lora_A.")
+                if (
+                    is_lora
+                    and getattr(modules.get(module), "in_features", None) != tensors.get_slice(key).get_shape()[1]
+                ):
+                    raise InputError(
+                        f"The adapter {source.adapter} does not fit {source.base} ({module.split('.', 2)[2]} differs): "
+                        "put the model it was trained on into its adapter_config.json, as base_model_name_or_path."
+                    )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"The adapter {weights} cannot be read: {one_line(error)}.") from error
+
+
+def _shape(folder: Path) -> tuple | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return tuple(config.get(name) for name in ("model_type", "vocab_size", "hidden_size", "num_hidden_layers"))
+    except (OSError, ValueError):
+        return None

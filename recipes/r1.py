@@ -1,0 +1,194 @@
+"""DeepSeek-R1's pipeline (2501.12948), and two shorter ways: R1-Zero, and distillation against RL.
+
+    make r1-gsm8k          # cold start (SFT) -> GRPO -> rejection sampling -> SFT of the base on the samples -> GRPO
+    make r1-zero-gsm8k     # GRPO straight from the base model
+    make distill-gsm8k     # a trained model teaches a fresh one by SFT; RL on a fresh one, at equal compute, beside it
+    make r1-gsm8k FROM=sft ARGS="--model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --rl.max_steps 100"
+
+Each stage is a run of a recipe in a folder of its own, runs/r1-<task>/<stage>, which the next stage reads. The same
+command goes on where it stopped; FROM=stage does that stage and the later ones anew, or begins with it.
+`--<stage>.<flag> value` sets a flag of one stage.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from recipes import hardware
+from recipes.arguments import RecipeArguments, RecipeParser
+from recipes.dpo import DPOArguments, DPODefaults
+from recipes.errors import InputError, did_you_mean, exit_kindly
+from recipes.grpo import GRPODefaults
+from recipes.models import find_model
+from recipes.qlora import QLoRA
+from recipes.run import delete_run, read_yaml
+from recipes.sample import SampleArguments, SampleConfig
+from recipes.sft import SFTArguments, SFTDefaults
+from recipes.stages import print_stages, run_stage
+from recipes.tasks import load_task
+
+
+@dataclass
+class Stage:
+    """One recipe of a pipeline, and what it takes from the stages before it."""
+
+    name: str
+    recipe: str
+    models: tuple[str, ...] = ()  # goes on from the first of these stages that was run; else from the base model
+    samples: str | None = None  # reads the samples of this stage
+    settings: dict = field(default_factory=dict)
+    starter_settings: dict = field(default_factory=dict)  # in place of those, for the miniature
+
+
+LANGUAGE = {"extra_rewards": ["language_consistency_reward"]}
+# A cold start is small: it shows the form, and RL finds out the rest.
+R1 = [
+    Stage("cold_start", "sft", (), None, {"num_train_rows": 2000, "num_train_epochs": 1}, {"num_train_rows": 64}),
+    Stage("rl", "grpo", ("cold_start",), None, {}, {"max_steps": 40}),
+    Stage("samples", "sample", ("rl", "cold_start"), None, {"num_prompts": 1000}, {"num_generations": 4}),
+    Stage("sft", "sft", (), "samples", {"keep_per_prompt": 2, "keep": "random"}),
+    Stage("final", "grpo", ("sft", "rl", "cold_start"), None, {"max_steps": 100}, {"max_steps": 20}),
+]
+R1_ZERO = [Stage("rl", "grpo")]
+DISTILL = [
+    Stage("teacher", "grpo"),
+    Stage("samples", "sample", ("teacher",), None, {"num_prompts": 1000, "num_generations": 4}),
+    Stage("student", "sft", (), "samples", {"keep_per_prompt": 2, "keep": "random"}),
+    Stage("rl", "grpo"),
+]
+PIPELINES = {"r1": R1, "r1_zero": R1_ZERO, "distill": DISTILL}
+FLAGS_OF = {
+    "grpo": (GRPODefaults, RecipeArguments),
+    "dpo": (DPODefaults, DPOArguments),
+    "sft": (SFTDefaults, SFTArguments),
+    "sample": (SampleConfig, SampleArguments),
+}
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    args, stages, flags = parse(sys.argv[1:] if argv is None else argv)
+    folder, results = Path(args.output_dir), {}
+    first = [stage.name for stage in stages].index(args.from_stage or stages[0].name)
+    for stage in stages[first:] if args.from_stage else []:
+        delete_run(folder / stage.name)
+    for number, stage in enumerate(stages):
+        if number < first and not (folder / stage.name / "result.json").exists():
+            print(f"Stage {stage.name}: left out.")
+            continue
+        print(f"\nStage {number + 1} of {len(stages)}: {stage.name}", flush=True)
+        settings = settings_of(stage, args, results) | flags.get(stage.name, {})
+        results[stage.name] = run_stage(stage.recipe, settings)
+    compute = passes(results) if args.pipeline == "distill" else None
+    print_stages(folder, results, compute)
+
+
+def settings_of(stage: Stage, args, results: dict) -> dict:
+    """A stage's flags: what every stage is given, what this one sets, and what the stages before it have made."""
+    shared = ("task", "dataset_name", "dataset_config", "seed", "report_to", "model_name_or_path")
+    settings = {name: getattr(args, name) for name in shared if getattr(args, name) is not None}
+    settings |= stage.settings | (stage.starter_settings if find_model(args.model_name_or_path).is_starter else {})
+    settings["output_dir"] = f"{args.output_dir}/{stage.name}"
+    model = next((name for name in stage.models if name in results), None)
+    if model:
+        settings["model_name_or_path"] = f"{args.output_dir}/{model}"
+    elif stage.name == "samples" and args.teacher:
+        settings["model_name_or_path"] = args.teacher
+    if stage.samples and stage.samples not in results:
+        raise InputError(
+            f"The stage {stage.name} needs the samples of {stage.samples}: begin with FROM={stage.samples}."
+        )
+    if stage.samples:
+        settings["samples"] = f"{args.output_dir}/{stage.samples}"
+    if stage.recipe == "sample":
+        settings.pop("report_to", None)
+    else:
+        settings |= LANGUAGE
+    if args.pipeline == "distill" and stage.name == "rl":  # as many steps as cost what the distillation did
+        settings["max_steps"] = max(1, round(passes(results)["student"] / (3 * hardware.COMPLETIONS_PER_STEP)))
+    return settings
+
+
+def passes(results: dict) -> dict[str, int]:
+    """What both arms of a distillation cost, in passes over a completion; the teacher's own training is not counted.
+
+    Writing one is a forward pass, training on one a forward and a backward pass (under LoRA the weights' own gradients
+    fall away).
+    """
+    student = results["student"]
+    found = {"student": round(results["samples"]["completions"] + 2 * student["examples"] * student["epochs"])}
+    if "rl" in results:
+        found["rl"] = 3 * hardware.COMPLETIONS_PER_STEP * results["rl"]["steps"]
+    return found
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, dict]]:
+    """The command line, the stages, and the flags of single stages; raises `InputError`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = refuse
+    parser.add_argument("--pipeline", choices=[*PIPELINES], default="r1")
+    parser.add_argument("--task", default="gsm8k")
+    for name in ("dataset_name", "dataset_config", "model_name_or_path", "output_dir"):
+        parser.add_argument(f"--{name}", help="As in the recipes.")
+    parser.add_argument("--report_to", help="As in the recipes.", default="none")
+    parser.add_argument("--from_stage", help="Do this stage and the later ones anew, or begin with it.")
+    parser.add_argument("--final", choices=["grpo", "dpo"], default="grpo", help="The recipe of r1's last stage.")
+    parser.add_argument("--teacher", help="Distill from this model, and train no teacher.")
+    parser.add_argument("--seed", type=int, default=42)
+    args, rest = parser.parse_known_args(argv)
+
+    machine, named = hardware.detect(), {key: value for key, value in vars(args).items() if value is not None}
+    load_task(args.task)
+    args.task = hardware.task_for(machine, args.task, named)
+    args.output_dir = args.output_dir or f"runs/{args.pipeline}-{args.task}"
+    stages = [
+        replace(stage, recipe=args.final if stage.name == "final" else stage.recipe)
+        for stage in PIPELINES[args.pipeline]
+    ]
+    if args.teacher:
+        stages = [stage for stage in stages if stage.name != "teacher"]
+    if args.from_stage and args.from_stage not in [stage.name for stage in stages]:
+        known = [stage.name for stage in stages]
+        raise InputError(
+            f"Unknown stage {args.from_stage!r}.{did_you_mean(args.from_stage, known)} One of {', '.join(known)}."
+        )
+    if args.model_name_or_path is None:  # one base for all stages, whatever memory is free when they begin
+        begun = Path(args.output_dir) / stages[0].name / "config.yaml"
+        chosen = read_yaml(begun) if begun.exists() else hardware.defaults(machine, load_task(args.task), named)
+        args.model_name_or_path = chosen["model_name_or_path"]
+    return args, stages, stage_flags(rest, stages)
+
+
+def stage_flags(rest: list[str], stages: list[Stage]) -> dict[str, dict]:
+    """`--rl.max_steps 100` as {"rl": {"max_steps": "100"}}, each flag checked by its recipe's own parser."""
+    flags: dict[str, dict] = {}
+    recipes = {stage.name: stage.recipe for stage in stages}
+    for word in rest:
+        name, dot, key = word.removeprefix("--").partition("=")[0].partition(".")
+        if word.startswith("--") and not (dot and name in recipes):
+            known = [f"--{stage}." for stage in recipes]
+            raise InputError(
+                f"Unknown flag {word}: flags of a stage are written --stage.flag, as {', '.join(known)}..."
+            )
+        if word.startswith("--"):
+            config, arguments = FLAGS_OF[recipes[name]]
+            known = RecipeParser(recipes[name], config, QLoRA, "", arguments).known
+            if f"--{key}" not in known:
+                raise InputError(f"Unknown flag {word}.{did_you_mean(f'--{key}', known)}")
+            values = flags.setdefault(name, {}).setdefault(key, [])
+            values += [word.partition("=")[2]] if "=" in word else []
+        elif not flags:
+            raise InputError(f"Unexpected word {word!r}: settings are given as --name value.")
+        else:
+            values.append(word)
+    alone = {name: {key: v[0] if len(v) == 1 else v or True for key, v in of.items()} for name, of in flags.items()}
+    return alone
+
+
+def refuse(message: str):
+    raise InputError(f"{message}. See --help.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Score completions by a task's rewards, and write them down: one JSONL row per prompt, as recipes/samples.py reads."""
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from recipes.errors import InputError
+from recipes.generation import Completion
+from recipes.samples import totals
+from recipes.tasks import Task
+from rewards import calling
+from rewards.completions import completion_text
+
+ROWS_AT_ONCE = 64  # of completions made elsewhere
+
+
+def scored(rows: list[dict], groups: list[list[Completion]], task_name: str, rewards: list, weights) -> list[dict]:
+    """`rows` (`question`, `answer`, `prompt`) with their `groups` of completions, rewards and weighted total."""
+    repeated = [row for row, group in zip(rows, groups, strict=True) for _ in group]
+    completions = [[{"role": "assistant", "content": completion.text}] for group in groups for completion in group]
+    columns = {name: [row[name] for row in repeated] for name in ("question", "answer")}
+    prompts = [row["prompt"] for row in repeated]
+    values = {reward.__name__: iter(reward(prompts=prompts, completions=completions, **columns)) for reward in rewards}
+    written = []
+    for row, group in zip(rows, groups, strict=True):
+        judged = {name: list(itertools.islice(rest, len(group))) for name, rest in values.items()}
+        written.append(
+            {
+                "task": task_name,
+                **{name: row[name] for name in ("question", "prompt", "answer")},
+                "completions": [completion.text for completion in group],
+                "completion_tokens": [completion.length for completion in group],
+                "truncated": [completion.truncated for completion in group],
+                "rewards": judged,
+                "total": totals([*judged.values()], weights),
+            }
+        )
+    return written
+
+
+def write(file, rows: list[dict]) -> None:
+    """Append rows; what is written survives a kill of the process."""
+    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    file.flush()
+
+
+def whole_lines(file: Path) -> int:
+    """How many rows `file` holds; a last line that a crash cut off is dropped from it, and that is said."""
+    if not file.exists():
+        return 0
+    lines, end = 0, 0
+    with file.open("rb+") as content:
+        for line in content:
+            if line.endswith(b"\n"):
+                lines, end = lines + 1, end + len(line)
+        if end < os.path.getsize(file):
+            print(f"The last line of {file} was cut off: it is dropped and made anew.")
+            content.truncate(end)
+    return lines
+
+
+def score_file(given: Path, file: Path, task: Task, task_name: str, rewards: list) -> None:
+    """Score completions made elsewhere (rows of `question` or `prompt`, `answer` and `completions`) into `file`."""
+    if not given.is_file():
+        raise InputError(f"There is no file {given}: give --completions a JSONL file.")
+    total = sum(1 for _ in _given_rows(given, task))  # to the end first: a mistake in the last line costs no hour
+    done = whole_lines(file)
+    rows = itertools.islice(_given_rows(given, task), done, None)
+    with file.open("a", encoding="utf-8") as out, tqdm(total=total, initial=done, desc="scoring", disable=None) as bar:
+        while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            write(out, scored(some, [row["completions"] for row in some], task_name, rewards, task.reward_weights))
+            bar.update(len(some))
+
+
+def _given_rows(file: Path, task: Task) -> Iterator[dict]:
+    try:
+        with file.open("rb") as lines:
+            for number, row, _ in calling.read_rows(lines, str(file)):
+                yield _given_row(row, task, f"Line {number} of {file}")
+    except calling.InputError as error:
+        raise InputError(str(error)) from error
+
+
+def _given_row(row: dict, task: Task, where: str) -> dict:
+    prompt = row.get("prompt")
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    question = row.get("question") or (prompt and completion_text(prompt[-1:]))
+    missing = [name for name in ("answer", "completions") if row.get(name) is None] + ["question"] * (not question)
+    if missing:
+        needed = "a row needs `question` (or `prompt`), `answer` and `completions`"
+        raise InputError(f"{where} has no `{missing[0]}`: {needed}.")
+    texts = row["completions"]
+    if not isinstance(texts, list) or not texts:
+        raise InputError(f"{where}: `completions` must be a list of texts.")
+    lengths, cuts = (row.get(name) or [None] * len(texts) for name in ("completion_tokens", "truncated"))
+    if not len(texts) == len(lengths) == len(cuts):
+        raise InputError(f"{where}: `completions`, `completion_tokens` and `truncated` differ in length.")
+    return {
+        "question": question,
+        "answer": str(row["answer"]),
+        "prompt": prompt or task.prompt(question),
+        "completions": [Completion(completion_text(t), n, cut) for t, n, cut in zip(texts, lengths, cuts, strict=True)],
+    }

@@ -70,8 +70,12 @@ class RecipeParser(TrlParser):
         self.trainer, self.config_class, self.arguments, self.doc = trainer, config_class, arguments, doc
         self.known = [option for action in self._actions for option in action.option_strings]
 
-    def parse(self, argv: list[str] | None, machine: hardware.Machine) -> tuple:
-        """Returns `(task, arguments, trainer config, model config)`; raises `InputError`."""
+    def parse(self, argv: list[str] | None, machine: hardware.Machine, like_run: tuple[str, ...] = ()) -> tuple:
+        """Returns `(task, arguments, trainer config, model config)`; raises `InputError`.
+
+        Args:
+            like_run (`tuple[str]`): settings that are, by default, those of the run that the model is of.
+        """
         argv = sys.argv[1:] if argv is None else list(argv)
         if {"-h", "--help", "--help-all"} & set(argv):
             self.print_recipe_help(everything="--help-all" in argv)
@@ -81,6 +85,10 @@ class RecipeParser(TrlParser):
         # Of an evaluation's models the first decides what suits the machine.
         for name in [name for name in self.given.get("models") or [] if not is_samples(name)][:1]:
             self.given["model_name_or_path"] = name
+        folder = Path(self.given.get("model_name_or_path", ""))
+        if like_run and is_run(folder):
+            old = read_yaml(folder / "config.yaml")
+            self.given = {key: old[key] for key in like_run if old.get(key) is not None} | self.given
         self.asked_task = self.given.get("task", TaskArguments.task)
         load_task(self.asked_task)  # an unknown name is an error even where the machine decides for another task
         if self.given.get("use_cpu"):
@@ -96,6 +104,8 @@ class RecipeParser(TrlParser):
         defaults["model_name_or_path"] = self.given.get("model_name_or_path", defaults["model_name_or_path"])
         self.set_defaults(**{key: value for key, value in defaults.items() if f"--{key}" in self.known})
         self.set_defaults(**self._chosen_when_the_run_began())
+        if like_run:
+            self.set_defaults(**self.given)
         self.settings = vars(self.parse_known_args(argv)[0]) | {"task": name}
         check_settings(self.settings)
         try:

@@ -8,6 +8,7 @@ et al., 2024) measure the policy against a reference: the model as it was before
 import functools
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from datasets import Dataset
@@ -80,8 +81,7 @@ def preference_trainer(
 ) -> Trainer:
     """TRL's trainer for `config.loss_type`: DPOTrainer, CPOTrainer for simpo, ORPOTrainer for orpo.
 
-    ORPOTrainer's likelihood term covers the prompt too. It and CPOTrainer begin every prompt with the tokenizer's BOS
-    token where it has one.
+    The last two begin every prompt with the tokenizer's BOS token where it has one.
 
     Args:
         model: from `load_model`; without an adapter, which `peft_config` then describes, or with one that is trainable.
@@ -120,7 +120,16 @@ def preference_trainer(
     if "ref" in getattr(trainer.model, "peft_config", {}):  # PEFT would save the reference too
         save = trainer.model.save_pretrained
         trainer.model.save_pretrained = functools.partial(save, selected_adapters=["default"])
+    if config.loss_type == "orpo":
+        trainer.concatenated_forward = functools.partial(_likelihood_of_answers, trainer.concatenated_forward)
     return trainer
+
+
+def _likelihood_of_answers(forward: Callable, model: PreTrainedModel | PeftModel, batch: dict) -> tuple:
+    """ORPO's forward pass, with the likelihood of the answers alone as in the paper; TRL's has the prompts in it."""
+    chosen, rejected, chosen_logits, rejected_logits, _, *aux = forward(model, batch)
+    tokens = (batch["chosen_labels"] != -100).sum(-1)  # `chosen` is a mean over them
+    return chosen, rejected, chosen_logits, rejected_logits, -(chosen * tokens).sum() / tokens.sum(), *aux
 
 
 def _text(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreferenceConfig) -> Dataset:

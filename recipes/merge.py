@@ -1,0 +1,109 @@
+"""Merge a LoRA adapter into full weights, for vLLM, GGUF converters or the hub, and say how well both agree.
+
+    make merge RUN=runs/grpo-gsm8k
+    python -m recipes.merge --model_name_or_path runs/grpo-gsm8k --output_dir merged --eval_samples 100
+
+An adapter that was trained over 4-bit weights belongs to what these weights say, not to what they were rounded from:
+the base is read in 4-bit, dequantized, and the adapter is added to that. Then both models solve the held-out problems.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import PeftModel
+from torch import nn
+
+from recipes import hardware
+from recipes.arguments import RecipeParser, TaskArguments, flag
+from recipes.errors import InputError, exit_kindly
+from recipes.generation import Completion, sample, with_transformers
+from recipes.guard import GuardedReward
+from recipes.models import end_tokens, find_model, load_model
+from recipes.preflight import preflight
+from recipes.qlora import QLoRA
+from recipes.sample import SampleConfig
+
+# What a run says of how its model is loaded, asked and sampled.
+OF_THE_RUN = (
+    *("task", "dataset_name", "dataset_config", "seed", "dtype", "load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type"),
+    *("use_bnb_nested_quant", "max_completion_length", "chat_template_kwargs", "trust_remote_code", "model_revision"),
+)
+
+
+@dataclass
+class MergeArguments(TaskArguments):
+    eval_samples: int = flag(400, "Held-out problems that both models solve; 0 skips it.")
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    parser = RecipeParser("merge", SampleConfig, QLoRA, __doc__, MergeArguments)
+    task, args, config, model_args = parser.parse(argv, hardware.detect(), like_run=OF_THE_RUN)
+    name = model_args.model_name_or_path
+    source = find_model(name)
+    if source.adapter is None:
+        raise InputError(
+            f"{name} is no LoRA adapter, so there is nothing to merge: give RUN=runs/... of a finished run."
+        )
+    folder = Path(parser.given.get("output_dir", source.adapter.with_name("merged")))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not args.overwrite:
+        raise InputError(f"{folder} exists already: add --overwrite, or choose another --output_dir.")
+    hardware.limit_threads(name)
+    checked = preflight(args, config, model_args, task, parser.machine)
+
+    def greedy(model) -> list[Completion]:
+        generate = with_transformers(model, checked.tokenizer, config, 0.0, end_tokens(model, checked.tokenizer))
+        return sample(generate, list(checked.held_out["prompt"]), config.per_device_eval_batch_size)
+
+    apart = greedy(load_model(name, config, model_args))
+    merged = merge(source.adapter, load_model(source.base, config, model_args))
+    together = greedy(merged)
+
+    draft = folder.with_name(folder.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    merged.save_pretrained(draft)
+    checked.tokenizer.save_pretrained(draft)
+    found = agreement(apart, together, checked.held_out, checked.rewards[0])
+    (draft / "merge.json").write_text(
+        json.dumps({"base": source.base, "adapter": str(source.adapter), **found}, indent=2)
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+    if n := found["n"]:
+        print(
+            f"Greedily, on {n} held-out problems: {found['same_text']} completions are word for word those of base + "
+            f"adapter, {found['same_verdict']} are right or wrong alike ({found['right_apart']} right before, "
+            f"{found['right_merged']} after)."
+        )
+    print(f"The merged model is in {folder}/.")
+
+
+def merge(adapter: Path, base: nn.Module) -> nn.Module:
+    """`base` with `adapter` added to its weights, in full precision."""
+    if getattr(base, "is_quantized", False):
+        base = base.dequantize()
+    return PeftModel.from_pretrained(base, adapter).merge_and_unload(progressbar=False, safe_merge=True)
+
+
+def agreement(apart: list[Completion], together: list[Completion], rows, correctness: GuardedReward) -> dict:
+    """How often two models wrote the same, and were judged the same."""
+    columns = {name: list(rows[name]) for name in ("question", "answer")}
+    right = []
+    for completions in (apart, together):
+        messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
+        right.append(
+            [value == 1.0 for value in correctness(prompts=list(rows["prompt"]), completions=messages, **columns)]
+        )
+    return {
+        "n": len(apart),
+        "same_text": sum(a.text == b.text for a, b in zip(apart, together, strict=True)),
+        "same_verdict": sum(a == b for a, b in zip(*right, strict=True)),
+        "right_apart": sum(right[0]),
+        "right_merged": sum(right[1]),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -25,6 +25,8 @@ def refused_settings():
     """Around a library's construction: what it refuses is a user's mistake, said in the library's words."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # libraries raise many kinds
         if _is_out_of_memory(error):
             raise

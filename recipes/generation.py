@@ -156,6 +156,17 @@ def as_text(tokenizer, prompts: list[list[dict]], config) -> list[str]:
     return [tokenizer.apply_chat_template(prompt, **template) for prompt in prompts]
 
 
+def end_of_turn(tokenizer, config) -> str:
+    """What the chat template writes behind a completion.
+
+    To train on a completion it is put behind the completion as it stands: a template that is asked to write the
+    completion itself may drop its thoughts (DeepSeek-R1-Distill) or put an empty one in front (Qwen3).
+    """
+    turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
+    turn = tokenizer.apply_chat_template(turn, tokenize=False, **(config.chat_template_kwargs or {}))
+    return turn.rpartition("@@")[2].strip()
+
+
 def _completion(tokens: list[int], tokenizer, ends: list[int]) -> Completion:
     length = next((i for i, token in enumerate(tokens, start=1) if token in ends), None)
     text = tokenizer.decode(tokens[:length], skip_special_tokens=True)

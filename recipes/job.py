@@ -14,7 +14,7 @@ from recipes.held_out import evaluate_once
 from recipes.interrupt import save_on_interrupt
 from recipes.models import load_model
 from recipes.preflight import Checked, preflight
-from recipes.qlora import QLoRA, correct_qlora
+from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
 from recipes.report import plot_curve, print_result
 from recipes.resume import train_from
@@ -35,10 +35,12 @@ class Job:
     parser: RecipeParser
     run: Run
     checked: Checked | None = None
+    start: dict | None = None  # the weights of the adapter that training goes on from
 
     def load_model(self) -> tuple[object, PeftConfig | None]:
         """The model to train, and the LoRA to add to it: None where the model is an adapter that goes on."""
         model = load_model(self.model_args.model_name_or_path, self.config, self.model_args, trainable=True)
+        self.start = adapter_weights(model)
         self.config.model_init_kwargs = None  # used up
         return model, None if isinstance(model, PeftModel) else get_peft_config(self.model_args)
 
@@ -96,7 +98,7 @@ def train(job: Job, trainer, metrics: tuple[str, ...] = (), **figures) -> None:
         figures: more of what goes there.
     """
     run, checked, temperature = job.run, job.checked, job.args.eval_temperature
-    correct_qlora(trainer.model)
+    correct_qlora(trainer.model, job.start)
     recorder, interrupt = record(run, trainer), save_on_interrupt(trainer)
 
     before = evaluate_once(run, "before", trainer, job.config, checked, job.task, temperature)

@@ -19,8 +19,8 @@ from trl.data_utils import is_conversational, maybe_extract_prompt
 
 from recipes.arguments import flag
 from recipes.errors import InputError, did_you_mean
-from recipes.generation import as_text
-from recipes.qlora import correct_qlora
+from recipes.generation import as_text, end_of_turn
+from recipes.qlora import adapter_weights, correct_qlora
 from rewards.completions import completion_text
 
 BETAS = {
@@ -103,9 +103,7 @@ def preference_trainer(
         if peft_config is not None:
             set_seed(config.seed)
             model, peft_config = get_peft_model(model, peft_config), None
-    start = {}
-    if isinstance(model, PeftModel):
-        start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    start = adapter_weights(model)
     shared = {f.name: getattr(config, f.name) for f in fields(config_kind) if f.init and hasattr(config, f.name)}
     trainer = kind(
         model=model,
@@ -114,12 +112,7 @@ def preference_trainer(
         processing_class=tokenizer,
         peft_config=peft_config,
     )
-    for name, value in start.items():
-        trainer.model.get_parameter(name).data = value  # DPOTrainer rounds it to bfloat16, but not the reference
-    correct_qlora(trainer.model)
-    if "ref" in getattr(trainer.model, "peft_config", {}):  # PEFT would save the reference too
-        save = trainer.model.save_pretrained
-        trainer.model.save_pretrained = functools.partial(save, selected_adapters=["default"])
+    correct_qlora(trainer.model, start)  # DPOTrainer rounds the policy to bfloat16, but not the reference
     if config.loss_type == "orpo":
         trainer.concatenated_forward = functools.partial(_likelihood_of_answers, trainer.concatenated_forward)
     return trainer
@@ -135,12 +128,9 @@ def _likelihood_of_answers(forward: Callable, model: PreTrainedModel | PeftModel
 def _text(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreferenceConfig) -> Dataset:
     """Pairs as the model reads and writes them, each to the end of its turn.
 
-    The chat template is not asked to write the completions: some templates drop their thoughts or add an empty one, and
-    after what most write behind the end of the turn CPOTrainer and ORPOTrainer add another end.
+    After what most templates write behind that, CPOTrainer and ORPOTrainer would add another end.
     """
-    turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
-    turn = tokenizer.apply_chat_template(turn, tokenize=False, **(config.chat_template_kwargs or {}))
-    end = turn.rpartition("@@")[2].strip()
+    end = end_of_turn(tokenizer, config)
     # The tokenizer puts its first token in front of any text.
     first = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
     pairs = []

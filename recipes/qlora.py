@@ -1,5 +1,6 @@
 """LoRA on 4-bit weights: its settings, loading, and two corrections without which it trains worse than it looks."""
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -27,15 +28,28 @@ def loading(config, model_args) -> dict:
     return {"revision": model_args.model_revision, **chosen, **(config.model_init_kwargs or {})}
 
 
-def correct_qlora(model: torch.nn.Module) -> None:
-    """Make gradients of a QLoRA model right on every machine; call it once, before the first forward pass.
+def adapter_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What `correct_qlora` puts back: a copy of the weights of an adapter that training goes on from."""
+    if not isinstance(model, PeftModel):
+        return {}
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def correct_qlora(model: torch.nn.Module, start: dict[str, torch.Tensor] | None = None) -> None:
+    """Make a QLoRA model train right on every machine; call it once, before the first forward pass.
 
     The adapter goes back to float32: TRL casts it to bfloat16, whose 8 bits of mantissa round small updates away,
-    and fp16 training (cards before Ampere) fails on bfloat16 gradients.
+    and fp16 training (cards before Ampere) fails on bfloat16 gradients. `start` is what it was before that.
+
+    Of the adapters only the policy is saved: PEFT would save TRL's copy of it for the reference, too.
 
     The 4-bit weights stay unpacked: on CPUs with AVX512-BF16 bitsandbytes packs a layer's weights the first time it
     runs in eval mode, and a packed layer passes no gradient back, not even when training goes on afterwards.
     """
+    for name, value in (start or {}).items():
+        model.get_parameter(name).data = value
+    if "ref" in getattr(model, "peft_config", {}):
+        model.save_pretrained = functools.partial(model.save_pretrained, selected_adapters=["default"])
     for parameter in model.parameters():
         if parameter.requires_grad and isinstance(model, PeftModel):
             parameter.data = parameter.data.float()

@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from recipes.arguments import RecipeArguments, flag
 from recipes.errors import InputError, exit_kindly, refused_settings
-from recipes.generation import Generation
+from recipes.generation import Generation, as_text, end_of_turn
 from recipes.job import Job, begin, train
 from recipes.rejection_sampling import kept_completions
 
@@ -62,11 +62,12 @@ def examples(job: Job) -> tuple[Dataset, dict]:
     """Prompts and completions to imitate, and how the samples among them were chosen."""
     args, kept = job.args, {}
     if args.samples:
-        rows, kept = kept_completions(
+        found, kept = kept_completions(
             job.checked.samples, job.task, keep_per_prompt=args.keep_per_prompt, keep=args.keep, seed=job.config.seed
         )
         print("samples: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in kept.items()))
-        rows = Dataset.from_list(rows)
+        prompts = [row["prompt"] for row in found]
+        completions = [row["completion"][0]["content"] for row in found]
     else:
         train = job.checked.train
         worked = [job.task.worked(answer) for answer in train["answer"]]
@@ -76,9 +77,12 @@ def examples(job: Job) -> tuple[Dataset, dict]:
                 "The task's answers are not worked out (`... #### 72`), so there is nothing to imitate: "
                 "sample a model that solves it and give --samples FILE."
             )
-        completions = [[{"role": "assistant", "content": worked[i]}] for i in keep]
-        rows = train.select(keep).select_columns(["prompt"]).add_column("completion", completions)
-    return rows.select(range(min(len(rows), args.num_train_rows or len(rows)))), {"samples": kept} if kept else {}
+        prompts, completions = train.select(keep)["prompt"], [worked[i] for i in keep]
+    # As text, so that the model learns to write what was sampled and not what its template makes of it.
+    end = end_of_turn(job.checked.tokenizer, job.config)
+    texts = as_text(job.checked.tokenizer, prompts, job.config)
+    rows = [{"prompt": text, "completion": c + end} for text, c in zip(texts, completions, strict=True)]
+    return Dataset.from_list(rows[: args.num_train_rows]), {"samples": kept} if kept else {}
 
 
 if __name__ == "__main__":

@@ -59,6 +59,9 @@ bench-ppo: $(INSTALLED)  ## memory and step time of PPO against GRPO and against
 bench-rewards: $(INSTALLED)  ## speed of the rewards against TRL's, side by side; needs GSM8K: ARGS="--dataset_name ..."
 	$(PY) -m benchmarks.rewards $(ARGS)
 
+bench-sample: $(INSTALLED)  ## completions per second of the sampler against a bare generate loop, side by side
+	$(PY) -m benchmarks.sample $(ARGS)
+
 setup: $(INSTALLED)  ## only create .venv and install
 
 clean:  ## delete .venv and caches; runs/ stays
@@ -72,4 +75,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help test starter bench-overhead bench-ppo bench-rewards setup clean
+.PHONY: help test starter bench-overhead bench-ppo bench-rewards bench-sample merge setup clean

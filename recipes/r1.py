@@ -44,7 +44,7 @@ class Stage:
 LANGUAGE = {"extra_rewards": ["language_consistency_reward"]}
 # A cold start is small: it shows the form, and RL finds out the rest.
 R1 = [
-    Stage("cold_start", "sft", (), None, {"num_train_rows": 2000, "num_train_epochs": 1}, {"num_train_rows": 64}),
+    Stage("cold_start", "sft", (), None, {"num_train_rows": 2000, "num_train_epochs": 1}, {"num_train_rows": 96}),
     Stage("rl", "grpo", ("cold_start",), None, {}, {"max_steps": 40}),
     Stage("samples", "sample", ("rl", "cold_start"), None, {"num_prompts": 1000}, {"num_generations": 4}),
     Stage("sft", "sft", (), "samples", {"keep_per_prompt": 2, "keep": "random"}),

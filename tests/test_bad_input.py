@@ -83,7 +83,7 @@ def test_model_folder_without_a_model(refused, tmp_path):
     (tmp_path / "config" / "config.json").write_text("{}")
     assert "holds no weights" in refused("--model_name_or_path", "./config")
     (tmp_path / "empty" / "adapter_config.json").write_text("{}")
-    assert "holds a LoRA adapter" in refused("--model_name_or_path", "./empty")
+    assert "names no base_model_name_or_path" in refused("--model_name_or_path", "./empty")
 
 
 def test_hub_unreachable(refused, monkeypatch):

@@ -45,7 +45,7 @@ merge: $(INSTALLED)  ## merge a run's adapter into full weights: make merge RUN=
 test: $(INSTALLED)  ## lint, then run every test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 starter: $(INSTALLED)  ## rebuild the bundled starter model from nothing (CPU, under 10 minutes)
 	$(PY) -m recipes.starter.build $(ARGS)

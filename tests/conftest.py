@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are of the CPU path, on a machine with a GPU too
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # faster on models this small, and several tests run at once
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 

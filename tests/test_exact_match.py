@@ -139,7 +139,7 @@ def test_a_word_is_right_in_any_dress_and_wrong_with_a_letter_more(word):
     "piece", ["'", ".", "'\".", "`", "\u0315\u0300", "ﷺ", "\ud800", "\0", "<answer>", "\\text{", "a "]
 )
 def test_megabytes_are_judged_at_once(piece):
-    started = time.perf_counter()
+    started = time.process_time()
     for text in (piece * (10_000_000 // len(piece)), f"<answer>{piece * (9_900 // len(piece))}</answer>"):
         assert judge(text, "Paris") == 0.0
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0

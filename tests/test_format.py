@@ -326,9 +326,9 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("reward", [think_format_reward, tag_count_reward, reasoning_steps_reward])
 def test_a_hostile_text_is_judged_at_once(reward, text):
-    started = time.perf_counter()
+    started = time.process_time()
     assert 0.0 <= reward(completions=[text])[0] <= 1.0
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 @given(st.text() | st.text(alphabet="<>/thinkaswer \n1.-*First,"))

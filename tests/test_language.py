@@ -500,11 +500,11 @@ HOSTILE += [
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_any_text_is_judged_in_bounded_time(unit):
     text = unit * (3_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()
     rewards = language_consistency_reward(completions=[text, "<think>" + text], language=["en", "ja"], prompts=[text])
     language_consistency_reward(completions=[""], prompts=[text])
     assert all(0.0 <= reward <= 1.0 for reward in rewards)
-    assert time.perf_counter() - started < 3  # a quadratic pattern takes minutes
+    assert time.process_time() - started < 3  # a quadratic pattern takes minutes
 
 
 @given(

@@ -306,7 +306,7 @@ def test_a_list_of_letters_is_right_only_if_it_names_the_gold_alone(letters, bet
     "piece", ["A ", "(", "B) ", "Paris ", "option ", "answer is ", "\ud800", "\0", "<think>", ",", "B because "]
 )
 def test_megabytes_are_judged_at_once(piece):
-    started = time.perf_counter()
+    started = time.process_time()
     for text in (piece * (10_000_000 // len(piece)), f"<answer>{piece * 1000}</answer>"):
         assert judge(text, "C", CITIES) == 0.0
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0

@@ -133,15 +133,15 @@ def test_it_survives_pickling_and_keeps_its_name():
     ids=["surrogates", "NUL", "tags", "no spaces", "spaces", "right-to-left", "anything"],
 )
 def test_a_hostile_text_is_judged_at_once(text):
-    started = time.perf_counter()
+    started = time.process_time()
     assert -1.0 <= penalty(text, ngram=100) <= 0.0
-    assert time.perf_counter() - started < 1.5
+    assert time.process_time() - started < 1.5
 
 
 def test_a_million_tokens_are_judged_at_once():
-    started = time.perf_counter()
+    started = time.process_time()
     assert get_repetition_penalty_reward(100)(completions=["a"], completion_ids=[list(range(1_000_000))]) == [0.0]
-    assert time.perf_counter() - started < 1.5
+    assert time.process_time() - started < 1.5
 
 
 @given(st.text(), st.integers(1, 100), st.floats(-10, 0))

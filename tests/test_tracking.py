@@ -37,14 +37,14 @@ def test_a_logged_in_user_who_does_not_ask_stays_offline(monkeypatch):
 
 
 def test_a_logged_in_user_who_asks_is_online():
-    """In a process of its own: wandb remembers the login that it first saw."""
+    """In a process of its own: wandb remembers the login it saw first. Silent, or it asks its server who that is."""
     code = (
         "from pathlib import Path; from types import SimpleNamespace; from recipes.tracking import set_up_wandb;"
         "set_up_wandb(SimpleNamespace(report_to=['wandb'], run_name=None), Path('runs/mine'), asked_for=True)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "WANDB_API_KEY": KEY},
+        env={**os.environ, "WANDB_API_KEY": KEY, "WANDB_SILENT": "true"},
         capture_output=True,
         text=True,
         check=True,

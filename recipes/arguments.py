@@ -85,7 +85,8 @@ class RecipeParser(TrlParser):
         # Of an evaluation's models the first decides what suits the machine.
         for name in [name for name in self.given.get("models") or [] if not is_samples(name)][:1]:
             self.given["model_name_or_path"] = name
-        folder = Path(self.given.get("model_name_or_path", ""))
+        folder = Path(self.given.get("model_name_or_path", "")).expanduser()
+        folder = folder.parent if folder.name == "adapter" else folder
         if like_run and is_run(folder):
             old = read_yaml(folder / "config.yaml")
             self.given = {key: old[key] for key in like_run if old.get(key) is not None} | self.given
@@ -108,6 +109,9 @@ class RecipeParser(TrlParser):
             self.set_defaults(**self.given)
         self.settings = vars(self.parse_known_args(argv)[0]) | {"task": name}
         check_settings(self.settings)
+        weights, names = self.settings.get("reward_weights"), [reward.__name__ for reward in task.reward_funcs]
+        if weights is not None and len(weights) != len(names):
+            raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
         try:
             args, config, model_args = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         except (ValueError, TypeError, ImportError) as error:  # TRL's own checks of its configs

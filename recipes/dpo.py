@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datasets import Dataset
 
 from recipes.arguments import RecipeArguments, flag
-from recipes.errors import exit_kindly, refused_settings
+from recipes.errors import InputError, exit_kindly, refused_settings
 from recipes.generation import Sampling, with_transformers
 from recipes.job import Job, begin, train
 from recipes.models import end_tokens
@@ -67,6 +67,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def given_pairs(job: Job) -> tuple[Dataset | None, dict]:
     """The pairs of --preferences or --samples, before a weight is loaded; None where the model has to write them."""
+    if job.args.preferences and job.args.samples:
+        raise InputError("--preferences and --samples are two sources of pairs: give one of them.")
     if job.args.preferences:
         rows = load_preferences(job.args.preferences, job.args.dataset_config)
         return rows, {"pairs": len(rows)}

@@ -11,6 +11,7 @@ as DeepSeek-R1 was evaluated; `--temperature 0 --num_generations 1` decodes gree
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -33,7 +34,7 @@ class EvaluateArguments(TaskArguments):
     models: list[str] | None = flag(
         None, "Models, or files of scored samples; the first is what others are compared to."
     )
-    k: list[int] | None = flag(None, "The k of pass@k and maj@k; default: 1 and --num_generations.")
+    k: list[int] | None = flag(None, "The k of pass@k and maj@k; default: 1 and as many as there are completions.")
     eval_samples: int = flag(400, "Held-out problems.")
 
 
@@ -52,30 +53,37 @@ def main(argv: list[str] | None = None) -> None:
     )
     if job is None:
         return
+    samples = job.run.folder / "samples"
     names = job.args.models or [job.model_args.model_name_or_path]
-    ks = job.args.k or sorted({1, job.config.num_generations})
     if len(set(names)) < len(names):
         raise InputError("--models names a model twice: name each once.")
-    if not is_samples(names[0]) and max(ks) > job.config.num_generations:
-        raise InputError(f"--k {max(ks)} needs --num_generations {max(ks)} or more.")
-    # Every model is looked at before the first one is sampled.
-    jobs = {name: None if is_samples(name) else for_model(job, name) for name in names}
+    # Every file is read and every model looked at before the first one is sampled.
+    rows = {name: read(name, job) for name in names if is_samples(name)}
+    counts = [len(row["completions"]) for name in rows for row in rows[name]]
+    n = min([*counts, *([job.config.num_generations] if len(rows) < len(names) else [])])
+    ks = job.args.k or sorted({1, n})
+    if max(ks) > n:
+        raise InputError(f"--k {max(ks)} needs as many completions of every problem, not {n}: see --num_generations.")
+    jobs = {name: for_model(job, name) for name in names if name not in rows}
     measured = {}
     for number, name in enumerate(names, start=1):
-        if jobs[name]:
-            file = job.run.folder / "samples" / f"{number}.jsonl"
+        if name in jobs:
+            file = samples / f"{number}.jsonl"
             sample_to_file(file, generator(jobs[name]), jobs[name].checked.held_out, jobs[name])
-        rows = read_samples(file if jobs[name] else name, job.args.task)
-        measured[name] = measure(rows, job.task, ks)
+        measured[name] = measure(rows.pop(name) if name in rows else read(file, job), job.task, ks)
     first = measured[names[0]]
     job.run.finish(
         task=job.args.task,
-        temperature=job.config.temperature,
-        num_generations=job.config.num_generations,
+        temperature=job.config.temperature if jobs else None,
+        num_generations=job.config.num_generations if jobs else None,
         models={name: found.figures() for name, found in measured.items()},
         differences={name: difference(first, measured[name]) for name in names[1:]},
     )
     print_table(job.run)
+
+
+def read(file: str | Path, job: Job) -> list[dict]:
+    return read_samples(file, job.args.task, needs=[job.task.correctness.__name__, job.task.format.__name__])
 
 
 def for_model(job: Job, name: str) -> Job:
@@ -96,18 +104,19 @@ def print_table(run: Run) -> None:
     """A row for each model, and below it how far it is from the first."""
     result, console = run.result, Console()
     names = [name for name in next(iter(result["models"].values())) if "@" in name and name != "maj@1"]
-    title = (
-        f"{result['task']}, {result['num_generations']} completions a problem at temperature {result['temperature']}"
-    )
+    title = f"{result['task']}, with 95 % intervals"
+    if result["num_generations"]:
+        title += f"; {result['num_generations']} completions a problem at temperature {result['temperature']}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for column in ("model", *names, "95 % interval", "format", "length", "cut off"):
+    for column in ("model", *names, "format", "length", "cut off"):
         table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
     for name, figures in result["models"].items():
-        low, high = figures["ci95"]
-        shares = [f"{figures[key]:.3f}" for key in names]
-        known = [figures[key] for key in ("format", "mean_length", "truncated")]
-        rest = ["-" if value is None else f"{value:.3f}" if value <= 1 else f"{value:.1f}" for value in known]
-        table.add_row(name, *shares, f"{low:.3f}-{high:.3f}", *rest)
+        shares = [
+            "{:.3f}\n{:.3f}-{:.3f}".format(figures[key], *figures["intervals"][key]) for key in (*names, "format")
+        ]
+        length, cut = figures["mean_length"], figures["truncated"]
+        rest = ["-" if length is None else f"{length:.1f}", "-" if cut is None else f"{cut:.3f}"]
+        table.add_row(name, *shares, *rest)
     console.print(table)
     first = next(iter(result["models"]))
     for name, found in result["differences"].items():

@@ -1,5 +1,6 @@
 """Completions from a model: how they are sampled, by transformers or by vLLM, and in which order."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +27,14 @@ class Generation:
     cache_implementation: str | None = flag(None, "Kind of key-value cache, such as static.")
 
     def __post_init__(self):
-        for name in ("generation_kwargs", "chat_template_kwargs"):
-            value = getattr(self, name)
-            if isinstance(value, str) and value.startswith("{"):
-                setattr(self, name, json.loads(value))
+        for name in ("generation_kwargs", "chat_template_kwargs", "model_init_kwargs"):
+            value = getattr(self, name, None)
+            if isinstance(value, str):
+                with contextlib.suppress(ValueError):
+                    value = json.loads(value)
+                setattr(self, name, value)
+            if not isinstance(value, dict | None):
+                raise InputError(f"--{name} must be JSON in braces, such as '{{\"name\": 1}}'.")
         if hasattr(super(), "__post_init__"):
             super().__post_init__()
 

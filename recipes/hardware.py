@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from recipes.models import STARTER, STARTER_FOLDER, find_model  # noqa: F401
+from recipes.samples import is_samples, task_of
 from recipes.tasks import Task
 
 
@@ -52,7 +53,8 @@ STARTER_TRAINING = {
 STARTER_TRAINING_PPO = STARTER_TRAINING | {"learning_rate": 5e-4, "max_steps": 30}
 STARTER_TRAINING_BY = {
     "ppo": STARTER_TRAINING_PPO,
-    "dpo": STARTER_TRAINING | {"max_steps": -1, "per_device_train_batch_size": EXAMPLES_PER_STEP},
+    # At 1e-3 the likelihood of the chosen falls with that of the rejected; 32 pairs a step make too few steps.
+    "dpo": STARTER_TRAINING | {"learning_rate": 5e-4, "max_steps": -1, "per_device_train_batch_size": 16},
     "sft": STARTER_TRAINING | {"max_steps": -1, "per_device_train_batch_size": EXAMPLES_PER_STEP},
 }
 
@@ -77,6 +79,9 @@ def cpu() -> Machine:
 def task_for(machine: Machine, task_name: str, given: dict) -> str:
     """The starter knows word problems and nothing else; whatever the user named is never replaced."""
     is_starter = find_model(given.get("model_name_or_path", STARTER)).is_starter
+    files = [name for name in given.get("models") or () if is_samples(name)]
+    if files and len(files) == len(given["models"]):
+        is_starter = task_of(files[0]) == "word_problems"
     own_choice = {"dataset_name", "completions"} & given.keys() or not is_starter
     return "word_problems" if machine.device == "cpu" and task_name == "gsm8k" and not own_choice else task_name
 

@@ -1,5 +1,6 @@
 """What every recipe does before its trainer exists and after it has trained."""
 
+import json
 import sys
 from dataclasses import dataclass
 
@@ -9,10 +10,11 @@ from trl import get_peft_config
 
 from recipes import hardware
 from recipes.arguments import RecipeArguments, RecipeParser
+from recipes.errors import InputError
 from recipes.guard import GuardedReward
 from recipes.held_out import evaluate_once
 from recipes.interrupt import save_on_interrupt
-from recipes.models import load_model
+from recipes.models import find_model, load_model
 from recipes.preflight import Checked, preflight
 from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
@@ -58,19 +60,25 @@ def begin(
     """Read the command line, check everything, open the run's folder; None where nothing is left to do."""
     parser = RecipeParser(name, config_class, QLoRA, doc, arguments)
     task, args, config, model_args = parser.parse(argv, hardware.detect())
-    print(hardware.first_line(parser.machine, args.task, parser.asked_task, model_args.model_name_or_path, doing))
+    if not needs_model(args):
+        print(f"{doing} by the rewards of {args.task}; no model is loaded.")
+    else:
+        print(hardware.first_line(parser.machine, args.task, parser.asked_task, model_args.model_name_or_path, doing))
     run = Run(config.output_dir, parser.settings, parser.given, args.overwrite)
     if run.result and not args.dry_run:
         show(run)
         done = {"Training": "trained", "Sampling": "sampled", "Evaluating": "evaluated"}[doing]
         print(f"{run.folder} is finished, nothing was {done}. --overwrite does it anew, --output_dir elsewhere.")
         return None
-    print(hardware.chosen(parser.settings), flush=True)
+    if needs_model(args):
+        print(hardware.chosen(parser.settings), flush=True)
     hardware.limit_threads(model_args.model_name_or_path)
 
     if args.curriculum:  # in the order of the rows
         config.train_sampling_strategy, config.shuffle_dataset = "sequential", False
     job = Job(task, args, config, model_args, parser, run)
+    if doing == "Training":
+        check_adapter_settings(model_args, parser.given)
     job.checked = check(job, model_args)
     if args.dry_run:
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
@@ -83,11 +91,30 @@ def begin(
 
 def check(job: Job, model_args: QLoRA) -> Checked:
     """The preflight, with another model than the job's where that is asked for."""
-    models = getattr(job.args, "models", None)
-    if getattr(job.args, "completions", None) or (models and all(map(is_samples, models))):  # no model is needed
+    if not needs_model(job.args):
         return Checked(None, None, None, [GuardedReward(reward) for reward in job.task.reward_funcs], None)
     samples_are_data = job.parser.trainer in ("dpo", "sft")
     return preflight(job.args, job.config, model_args, job.task, job.parser.machine, samples_are_data)
+
+
+def needs_model(args) -> bool:
+    """Not where completions that were made elsewhere are scored, or samples that exist are evaluated."""
+    models = getattr(args, "models", None)
+    return not getattr(args, "completions", None) and not (models and all(map(is_samples, models)))
+
+
+def check_adapter_settings(model_args: QLoRA, given: dict) -> None:
+    """An adapter goes on as it was made: what asks for another has no effect, and that is said."""
+    adapter = find_model(model_args.model_name_or_path).adapter
+    if not adapter:
+        return
+    if not model_args.use_peft:
+        raise InputError(f"{adapter} is an adapter: keep --use_peft, or make a whole model of it by `make merge`.")
+    made = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    own = {"lora_r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
+    ignored = [f"--{name} {given[name]}" for name, key in own.items() if name in given and given[name] != made.get(key)]
+    if ignored:
+        print(f"warning: {' '.join(ignored)} has no effect: {adapter} goes on with the LoRA that it has.")
 
 
 def train(job: Job, trainer, metrics: tuple[str, ...] = (), **figures) -> None:

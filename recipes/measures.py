@@ -34,8 +34,9 @@ class Measures:
         return list(mean_interval(self.values[name])) if self.values.get(name) else None
 
     def figures(self) -> dict:
-        """The means, for a JSON file; `ci95` is of the accuracy, over problems."""
+        """The means, for a JSON file; `intervals` are of 95 %, over problems, `ci95` is that of the accuracy."""
         rates = self.values["accuracy"]
+        shares = [name for name in self.values if name != "mean_length" and not name.startswith("rewards/")]
         return {
             "prompts": len(self.prompts),
             "completions": self.completions,
@@ -45,6 +46,7 @@ class Measures:
             "ci95": self.interval("accuracy"),
             **{name: self.mean(name) for name in ("accuracy", "strict_accuracy", "format", "mean_length", "truncated")},
             **{name: self.mean(name) for name in self.values if "@" in name or name.startswith("rewards/")},
+            "intervals": {name: self.interval(name) for name in shares},
         }
 
 

@@ -30,6 +30,7 @@ OF_THE_RUN = (
     *("task", "dataset_name", "dataset_config", "seed", "dtype", "load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type"),
     *("use_bnb_nested_quant", "max_completion_length", "chat_template_kwargs", "trust_remote_code", "model_revision"),
 )
+MADE = "merge.json"  # by which a folder is known as ours, which --overwrite may replace
 
 
 @dataclass
@@ -47,11 +48,17 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             f"{name} is no LoRA adapter, so there is nothing to merge: give RUN=runs/... of a finished run."
         )
-    folder = Path(parser.given.get("output_dir", source.adapter.with_name("merged")))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not args.overwrite:
-        raise InputError(f"{folder} exists already: add --overwrite, or choose another --output_dir.")
+    folder = Path(parser.given.get("output_dir", source.adapter.parent / "merged"))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / MADE).exists():
+            raise InputError(f"{folder} holds something else than a merged model: choose another --output_dir.")
+        if not args.overwrite:
+            raise InputError(f"{folder} exists already: add --overwrite, or choose another --output_dir.")
     hardware.limit_threads(name)
     checked = preflight(args, config, model_args, task, parser.machine)
+    if args.dry_run:
+        print("Dry run: nothing was merged.")
+        return
 
     def greedy(model) -> list[Completion]:
         generate = with_transformers(model, checked.tokenizer, config, 0.0, end_tokens(model, checked.tokenizer))
@@ -66,9 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     merged.save_pretrained(draft)
     checked.tokenizer.save_pretrained(draft)
     found = agreement(apart, together, checked.held_out, checked.rewards[0])
-    (draft / "merge.json").write_text(
-        json.dumps({"base": source.base, "adapter": str(source.adapter), **found}, indent=2)
-    )
+    (draft / MADE).write_text(json.dumps({"base": source.base, "adapter": str(source.adapter), **found}, indent=2))
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
     if n := found["n"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, set_seed
 from trl import get_quantization_config
 from trl.trainer.utils import create_model_from_path
@@ -49,7 +49,7 @@ def find_model(name: str) -> Source:
         base = written["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError):
         base = None
-    if not base:
+    if not base or not isinstance(base, str):
         raise InputError(f"{folder}/adapter_config.json names no base_model_name_or_path: add the model it belongs to.")
     # The starter lies where the package lies, which may have moved since.
     if Path(base).parts[-3:] == STARTER_FOLDER.parts[-3:]:
@@ -66,8 +66,8 @@ def load_model(name: str, config, model_args, *, trainable: bool = False) -> Pre
     """
     source = find_model(name)
     options = loading(config, model_args)
-    if source.adapter:
-        options["revision"] = source.revision or "main"
+    if source.revision:
+        options["revision"] = source.revision
     with refused_settings():
         set_seed(config.seed)
         model = create_model_from_path(
@@ -109,7 +109,7 @@ def check_adapter(source: Source, model_config: PretrainedConfig) -> None:
                         f"The adapter {source.adapter} does not fit {source.base} ({module.split('.', 2)[2]} differs): "
                         "put the model it was trained on into its adapter_config.json, as base_model_name_or_path."
                     )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"The adapter {weights} cannot be read: {one_line(error)}.") from error
 
 
@@ -117,5 +117,5 @@ def _shape(folder: Path) -> tuple | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return tuple(config.get(name) for name in ("model_type", "vocab_size", "hidden_size", "num_hidden_layers"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return None

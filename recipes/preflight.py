@@ -49,9 +49,6 @@ def preflight(
         samples_are_data (`bool`): `--samples` is what is trained on; else it only tells how hard the problems are.
     """
     started = time.monotonic()
-    weights, names = getattr(config, "reward_weights", None), [reward.__name__ for reward in task.reward_funcs]
-    if weights is not None and len(weights) != len(names):
-        raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
     model_config, tokenizer = _read_model(model_args, config)
     if not isinstance(config.chat_template_kwargs or {}, dict):
         raise InputError("--chat_template_kwargs must be JSON in braces, such as '{\"enable_thinking\": false}'.")
@@ -67,6 +64,11 @@ def preflight(
         elif args.min_pass_rate > 0 or args.max_pass_rate < 1 or args.curriculum:
             train, sentence = _by_difficulty(train, samples, args, task)
             print(sentence)
+        else:
+            raise InputError(
+                "--samples says how hard the problems are: add --curriculum, --min_pass_rate or --max_pass_rate, or "
+                "drop it."
+            )
     train = usable_rows(train, task, "train")
     eval_samples = getattr(args, "eval_samples", len(held_out))
     held_out = usable_rows(held_out.select(range(min(eval_samples, len(held_out)))), task, "held-out")

@@ -27,6 +27,7 @@ from recipes.sample import SampleArguments, SampleConfig
 from recipes.sft import SFTArguments, SFTDefaults
 from recipes.stages import print_stages, run_stage
 from recipes.tasks import load_task
+from rewards import language_consistency_reward
 
 
 @dataclass
@@ -38,10 +39,11 @@ class Stage:
     models: tuple[str, ...] = ()  # goes on from the first of these stages that was run; else from the base model
     samples: str | None = None  # reads the samples of this stage
     settings: dict = field(default_factory=dict)
-    starter_settings: dict = field(default_factory=dict)  # in place of those, for the miniature
+    starter_settings: dict = field(default_factory=dict)  # besides or in place of those, for the miniature
+    needs: tuple[str, ...] = ()  # cannot begin without the results of these
 
 
-LANGUAGE = {"extra_rewards": ["language_consistency_reward"]}
+LANGUAGE = language_consistency_reward.__name__  # measured after every stage, and paid by RL
 # A cold start is small: it shows the form, and RL finds out the rest.
 R1 = [
     Stage("cold_start", "sft", (), None, {"num_train_rows": 2000, "num_train_epochs": 1}, {"num_train_rows": 96}),
@@ -55,9 +57,10 @@ DISTILL = [
     Stage("teacher", "grpo"),
     Stage("samples", "sample", ("teacher",), None, {"num_prompts": 1000, "num_generations": 4}),
     Stage("student", "sft", (), "samples", {"keep_per_prompt": 2, "keep": "random"}),
-    Stage("rl", "grpo"),
+    Stage("rl", "grpo", needs=("samples", "student")),  # as long as these two took
 ]
 PIPELINES = {"r1": R1, "r1_zero": R1_ZERO, "distill": DISTILL}
+OF_THE_PIPELINE = ("task", "output_dir", "overwrite", "dry_run")
 FLAGS_OF = {
     "grpo": (GRPODefaults, RecipeArguments),
     "dpo": (DPODefaults, DPOArguments),
@@ -71,17 +74,28 @@ def main(argv: list[str] | None = None) -> None:
     args, stages, flags = parse(sys.argv[1:] if argv is None else argv)
     folder, results = Path(args.output_dir), {}
     first = [stage.name for stage in stages].index(args.from_stage or stages[0].name)
+    missing = [stage.name for stage in stages[:first] if not (folder / stage.name / "result.json").exists()]
+    for stage in stages[first:]:
+        for name in (stage.samples, *stage.needs):
+            if name in missing:
+                raise InputError(f"The stage {stage.name} needs what {name} makes: begin with FROM={name}.")
     for stage in stages[first:] if args.from_stage else []:
         delete_run(folder / stage.name)
     for number, stage in enumerate(stages):
-        if number < first and not (folder / stage.name / "result.json").exists():
+        if stage.name in missing:
             print(f"Stage {stage.name}: left out.")
             continue
         print(f"\nStage {number + 1} of {len(stages)}: {stage.name}", flush=True)
         settings = settings_of(stage, args, results) | flags.get(stage.name, {})
-        results[stage.name] = run_stage(stage.recipe, settings)
+        try:
+            results[stage.name] = run_stage(stage.recipe, settings)
+        except SystemExit:
+            if (folder / stage.name / "result.json").exists():  # of other settings
+                print(f"FROM={stage.name} does that stage and the later ones anew.", file=sys.stderr)
+            raise
     compute = passes(results) if args.pipeline == "distill" else None
-    print_stages(folder, results, compute)
+    product = "student" if args.pipeline == "distill" else stages[-1].name
+    print_stages(folder, results, product, compute)
 
 
 def settings_of(stage: Stage, args, results: dict) -> dict:
@@ -95,16 +109,12 @@ def settings_of(stage: Stage, args, results: dict) -> dict:
         settings["model_name_or_path"] = f"{args.output_dir}/{model}"
     elif stage.name == "samples" and args.teacher:
         settings["model_name_or_path"] = args.teacher
-    if stage.samples and stage.samples not in results:
-        raise InputError(
-            f"The stage {stage.name} needs the samples of {stage.samples}: begin with FROM={stage.samples}."
-        )
     if stage.samples:
         settings["samples"] = f"{args.output_dir}/{stage.samples}"
     if stage.recipe == "sample":
         settings.pop("report_to", None)
-    else:
-        settings |= LANGUAGE
+    elif LANGUAGE not in [reward.__name__ for reward in load_task(args.task).reward_funcs]:
+        settings["extra_rewards"] = [LANGUAGE]
     if args.pipeline == "distill" and stage.name == "rl":  # as many steps as cost what the distillation did
         settings["max_steps"] = max(1, round(passes(results)["student"] / (3 * hardware.COMPLETIONS_PER_STEP)))
     return settings
@@ -125,7 +135,9 @@ def passes(results: dict) -> dict[str, int]:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, dict]]:
     """The command line, the stages, and the flags of single stages; raises `InputError`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.error = refuse
     parser.add_argument("--pipeline", choices=[*PIPELINES], default="r1")
     parser.add_argument("--task", default="gsm8k")
@@ -153,29 +165,40 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, d
         raise InputError(
             f"Unknown stage {args.from_stage!r}.{did_you_mean(args.from_stage, known)} One of {', '.join(known)}."
         )
+    if args.teacher and args.pipeline != "distill":
+        raise InputError("--teacher is for --pipeline distill: drop it.")
     if args.model_name_or_path is None:  # one base for all stages, whatever memory is free when they begin
-        begun = Path(args.output_dir) / stages[0].name / "config.yaml"
-        chosen = read_yaml(begun) if begun.exists() else hardware.defaults(machine, load_task(args.task), named)
+        of_base = [stage.name for stage in stages if stage.recipe != "sample" and not stage.models]
+        begun = [path for name in of_base if (path := Path(args.output_dir) / name / "config.yaml").exists()]
+        chosen = read_yaml(begun[0]) if begun else hardware.defaults(machine, load_task(args.task), named)
         args.model_name_or_path = chosen["model_name_or_path"]
-    return args, stages, stage_flags(rest, stages)
+    own = [option for action in parser._actions for option in action.option_strings]
+    return args, stages, stage_flags(rest, stages, own)
 
 
-def stage_flags(rest: list[str], stages: list[Stage]) -> dict[str, dict]:
-    """`--rl.max_steps 100` as {"rl": {"max_steps": "100"}}, each flag checked by its recipe's own parser."""
+def stage_flags(rest: list[str], stages: list[Stage], own: list[str]) -> dict[str, dict]:
+    """`--rl.max_steps 100` as {"rl": {"max_steps": "100"}}, each flag checked by its recipe's own parser.
+
+    `own` are the pipeline's flags, which are not among `rest`.
+    """
     flags: dict[str, dict] = {}
     recipes = {stage.name: stage.recipe for stage in stages}
     for word in rest:
         name, dot, key = word.removeprefix("--").partition("=")[0].partition(".")
         if word.startswith("--") and not (dot and name in recipes):
-            known = [f"--{stage}." for stage in recipes]
-            raise InputError(
-                f"Unknown flag {word}: flags of a stage are written --stage.flag, as {', '.join(known)}..."
-            )
+            flag = word.partition("=")[0]
+            of_stages = ", ".join(f"--{stage}.flag" for stage in recipes)
+            raise InputError(f"Unknown flag {flag}.{did_you_mean(flag, own)} Flags of a stage are written {of_stages}.")
         if word.startswith("--"):
             config, arguments = FLAGS_OF[recipes[name]]
-            known = RecipeParser(recipes[name], config, QLoRA, "", arguments).known
-            if f"--{key}" not in known:
-                raise InputError(f"Unknown flag {word}.{did_you_mean(f'--{key}', known)}")
+            known = [
+                flag.removeprefix("--") for flag in RecipeParser(recipes[name], config, QLoRA, "", arguments).known
+            ]
+            if key not in known:
+                near = did_you_mean(f"--{name}.{key}", [f"--{name}.{flag}" for flag in known])
+                raise InputError(f"Unknown flag --{name}.{key}.{near}")
+            if key in OF_THE_PIPELINE:
+                raise InputError(f"--{name}.{key}: a stage's {key} is set by the pipeline.")
             values = flags.setdefault(name, {}).setdefault(key, [])
             values += [word.partition("=")[2]] if "=" in word else []
         elif not flags:

@@ -4,6 +4,7 @@ config.yaml      every setting; --config runs/<name>/config.yaml repeats the run
 given.yaml       the part of it that the user gave; the rest are defaults
 metrics.jsonl    one line per logged step
 samples/         completions with every reward: before, during and after training
+samples.jsonl    of DPO and of the sampler: the scored samples
 checkpoint-*/    the last two states to resume from
 adapter/         the trained LoRA adapter
 curve.png        accuracy, format, length and entropy over the steps
@@ -56,9 +57,8 @@ class Run:
             config = self.folder / "config.yaml"
             self.changed = changed(read_yaml(config) if config.exists() else {}, self.settings)
             finished = self.load("result.json") is not None
-            worth_keeping = finished or any(
-                (self.folder / name).exists() for name in ("metrics.jsonl", "samples.jsonl")
-            )
+            begun = ("metrics.jsonl", "samples.jsonl", "samples/1.jsonl")  # of training, sampling, an evaluation
+            worth_keeping = finished or any((self.folder / name).exists() for name in begun)
             self.replace = overwrite and worth_keeping and (finished or bool(self.changed))
             if self.changed and worth_keeping and not overwrite:
                 more = f" and {len(self.changed) - 4} more" if len(self.changed) > 4 else ""
@@ -131,6 +131,8 @@ def delete_run(folder: Path) -> None:
             shutil.rmtree(written)
     for earlier in folder.glob("round_*"):
         delete_run(earlier)
+    if (folder / "merged" / "merge.json").exists():
+        shutil.rmtree(folder / "merged")
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
 

@@ -11,8 +11,10 @@ The same command after a crash goes on with the first row that is missing, and e
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from tqdm.auto import tqdm
 
@@ -23,14 +25,14 @@ from recipes.job import Job, begin
 from recipes.measures import measure
 from recipes.models import end_tokens, find_model, load_model
 from recipes.run import Run
-from recipes.scoring import score_file, scored, whole_lines, write
+from recipes.scoring import appending, score_file, scored, whole_lines, write
 
 
 @dataclass
 class SampleArguments(TaskArguments):
     """Which prompts."""
 
-    split: str = flag("train", "train, or test for the held-out problems.")
+    split: Literal["train", "test"] = flag("train", "train, or test for the held-out problems.")
     num_prompts: int | None = flag(None, "How many of them; default: all.")
     completions: str | None = flag(None, "A JSONL file of completions made elsewhere, to score; no model is loaded.")
 
@@ -46,6 +48,11 @@ class SampleConfig(Sampling):
     trust_remote_code: bool = False
     model_init_kwargs: dict | str | None = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.use_cpu:  # as a trainer's config does: it decides where TRL loads the model
+            PartialState(cpu=True)
+
 
 @exit_kindly
 def main(argv: list[str] | None = None) -> None:
@@ -54,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     file = job.run.folder / "samples.jsonl"
     if job.args.completions:
-        score_file(Path(job.args.completions).expanduser(), file, job.task, job.args.task, job.checked.rewards)
+        score_file(Path(job.args.completions).expanduser(), file, job)
     else:
         rows = job.checked.train if job.args.split == "train" else job.checked.held_out
         rows = rows.select(range(min(len(rows), job.args.num_prompts or len(rows))))
@@ -85,7 +92,7 @@ def sample_to_file(file: Path, generate: Generate, rows: Dataset, job: Job) -> N
     total, done = len(rows) * n, whole_lines(file) * n
     pending: list[Completion] = []  # of rows that are not complete
     bar = tqdm(total=total, initial=done, desc="sampling", unit="completion", disable=None, smoothing=0.1)
-    with file.open("a", encoding="utf-8") as out, bar, torch.random.fork_rng():
+    with appending(file) as out, bar, torch.random.fork_rng():
         for start in range(done // size * size, total, size):
             batch = [order[i // n] for i in range(start, min(start + size, total))]
             torch.manual_seed(hash((seed, start)) % 2**63)  # of numbers, so the same in every process

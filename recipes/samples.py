@@ -9,6 +9,7 @@ A row is one prompt with its n completions; every list below has n values, in th
 `total` is the weighted sum of the rewards, as TRL forms it. null is a reward that could not be judged.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -77,6 +78,14 @@ def is_samples(name: str) -> bool:
     """Whether `name` is a file of samples, or the folder of a run that only sampled, rather than a model."""
     path = Path(name).expanduser()
     return path.is_file() or ((path / "samples.jsonl").is_file() and not (path / "adapter").exists())
+
+
+def task_of(name: str) -> str | None:
+    """The task that the first row of a file of samples names; None where it names none."""
+    path = Path(name).expanduser()
+    with (path / "samples.jsonl" if path.is_dir() else path).open("rb") as lines:
+        with contextlib.suppress(ValueError, AttributeError):  # what is wrong with the file is said when it is read
+            return json.loads(lines.readline()).get("task")
 
 
 def pass_rate(row: dict, correctness: str) -> float | None:

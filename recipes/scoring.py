@@ -42,6 +42,11 @@ def scored(rows: list[dict], groups: list[list[Completion]], task_name: str, rew
     return written
 
 
+def appending(file: Path):
+    """`file`, opened for `write`; half a character, which UTF-8 cannot hold, becomes JSON's escape of it."""
+    return file.open("a", encoding="utf-8", errors="backslashreplace")
+
+
 def write(file, rows: list[dict]) -> None:
     """Append rows; what is written survives a kill of the process."""
     file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -63,16 +68,17 @@ def whole_lines(file: Path) -> int:
     return lines
 
 
-def score_file(given: Path, file: Path, task: Task, task_name: str, rewards: list) -> None:
+def score_file(given: Path, file: Path, job) -> None:
     """Score completions made elsewhere (rows of `question` or `prompt`, `answer` and `completions`) into `file`."""
     if not given.is_file():
         raise InputError(f"There is no file {given}: give --completions a JSONL file.")
-    total = sum(1 for _ in _given_rows(given, task))  # to the end first: a mistake in the last line costs no hour
+    total = sum(1 for _ in _given_rows(given, job.task))  # to the end first: a mistake in the last line costs no hour
     done = whole_lines(file)
-    rows = itertools.islice(_given_rows(given, task), done, None)
-    with file.open("a", encoding="utf-8") as out, tqdm(total=total, initial=done, desc="scoring", disable=None) as bar:
+    rows = itertools.islice(_given_rows(given, job.task), done, None)
+    with appending(file) as out, tqdm(total=total, initial=done, desc="scoring", disable=None) as bar:
         while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
-            write(out, scored(some, [row["completions"] for row in some], task_name, rewards, task.reward_weights))
+            groups = [row["completions"] for row in some]
+            write(out, scored(some, groups, job.args.task, job.checked.rewards, job.config.reward_weights))
             bar.update(len(some))
 
 
@@ -89,20 +95,32 @@ def _given_row(row: dict, task: Task, where: str) -> dict:
     prompt = row.get("prompt")
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
-    question = row.get("question") or (prompt and completion_text(prompt[-1:]))
+    if prompt is not None and not (isinstance(prompt, list) and all(map(_is_message, prompt))):
+        raise InputError(f"{where}: `prompt` must be a text or a list of chat messages.")
+    asked = [message["content"] for message in prompt or [] if message["role"] == "user"]
+    question = row.get("question") or (asked[-1] if asked else None)
     missing = [name for name in ("answer", "completions") if row.get(name) is None] + ["question"] * (not question)
     if missing:
         needed = "a row needs `question` (or `prompt`), `answer` and `completions`"
         raise InputError(f"{where} has no `{missing[0]}`: {needed}.")
+    if not isinstance(question, str) or not isinstance(row["answer"], str | int | float):
+        raise InputError(f"{where}: `question` and `answer` must be texts.")
     texts = row["completions"]
-    if not isinstance(texts, list) or not texts:
-        raise InputError(f"{where}: `completions` must be a list of texts.")
-    lengths, cuts = (row.get(name) or [None] * len(texts) for name in ("completion_tokens", "truncated"))
-    if not len(texts) == len(lengths) == len(cuts):
-        raise InputError(f"{where}: `completions`, `completion_tokens` and `truncated` differ in length.")
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) or calling.is_messages(t) for t in texts):
+        raise InputError(f"{where}: `completions` must be a list of texts, or of chat messages each.")
+    columns = []
+    for name, kind, values_are in (("completion_tokens", int, "whole numbers"), ("truncated", bool, "true or false")):
+        values = [None] * len(texts) if row.get(name) is None else row[name]
+        if not isinstance(values, list) or len(values) != len(texts) or {type(v) for v in values} - {kind, type(None)}:
+            raise InputError(f"{where}: `{name}` must be a list of {values_are} or null, one for each completion.")
+        columns.append(values)
     return {
         "question": question,
         "answer": str(row["answer"]),
         "prompt": prompt or task.prompt(question),
-        "completions": [Completion(completion_text(t), n, cut) for t, n, cut in zip(texts, lengths, cuts, strict=True)],
+        "completions": [Completion(completion_text(t), n, cut) for t, n, cut in zip(texts, *columns, strict=True)],
     }
+
+
+def _is_message(value) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("role", "content"))

@@ -8,7 +8,7 @@ ABOVE_ZERO = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
     *("max_completion_length", "logging_steps", "save_steps", "lora_r", "num_iterations", "steps_per_generation"),
     *("generation_batch_size", "repetition_penalty", "num_prompts", "max_length", "keep_per_prompt", "rounds"),
-    *("pairs_per_prompt", "sample_prompts", "num_train_rows"),
+    *("pairs_per_prompt", "sample_prompts", "num_train_rows", "top_p"),
 )
 NOT_NEGATIVE = (
     "learning_rate",
@@ -42,13 +42,15 @@ def check_settings(settings: dict) -> None:
                 f"--temperature 0 writes the same completion {settings['num_generations']} times: "
                 "add --num_generations 1, or give a number above 0."
             )
-    for name in ("min_pass_rate", "max_pass_rate"):
-        if not 0 <= settings[name] <= 1:
+    for name in ("min_pass_rate", "max_pass_rate", "top_p", "min_p"):
+        if settings.get(name) is not None and not 0 <= settings[name] <= 1:
             raise InputError(f"--{name} {settings[name]}: give a share between 0 and 1.")
     if settings["min_pass_rate"] > settings["max_pass_rate"]:
         raise InputError(f"--min_pass_rate {settings['min_pass_rate']} is above --max_pass_rate.")
     if not settings["samples"] and (settings["min_pass_rate"] > 0 or settings["max_pass_rate"] < 1):
         raise InputError("--min_pass_rate and --max_pass_rate need the pass rates: add --samples FILE.")
+    if settings.get("k") and min(settings["k"]) < 1:
+        raise InputError(f"--k {min(settings['k'])}: give a number above 0.")
     if not settings["samples"] and settings["curriculum"]:
         raise InputError("--curriculum needs the pass rates: add --samples FILE.")
     steps = settings.get("max_steps", 1)

@@ -8,6 +8,8 @@ The loss is on the completion only. Samples come from `make sample-gsm8k`: their
 of the run, runs/sft-<task>, holds everything: see recipes/run.py.
 """
 
+import itertools
+import random
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +21,7 @@ from recipes.errors import InputError, exit_kindly, refused_settings
 from recipes.generation import Generation, as_text, end_of_turn
 from recipes.job import Job, begin, train
 from recipes.rejection_sampling import kept_completions
+from rewards.completions import completion_text
 
 
 @dataclass
@@ -55,34 +58,52 @@ def main(argv: list[str] | None = None) -> None:
             processing_class=job.checked.tokenizer,
             peft_config=peft_config,
         )
-    train(job, trainer, examples=len(rows), epochs=job.config.num_train_epochs, **kept)
+    seen = job.config.max_steps * job.config.per_device_train_batch_size * job.config.gradient_accumulation_steps
+    epochs = round(seen / len(rows), 2) if seen > 0 else job.config.num_train_epochs
+    train(job, trainer, examples=len(rows), epochs=epochs, **kept)
 
 
 def examples(job: Job) -> tuple[Dataset, dict]:
     """Prompts and completions to imitate, and how the samples among them were chosen."""
-    args, kept = job.args, {}
-    if args.samples:
-        found, kept = kept_completions(
-            job.checked.samples, job.task, keep_per_prompt=args.keep_per_prompt, keep=args.keep, seed=job.config.seed
+    args, seed = job.args, job.config.seed
+    if not args.samples:
+        return as_written(worked_solutions(job), job), {}
+    rows, kept = kept_completions(
+        job.checked.samples, job.task, keep_per_prompt=args.keep_per_prompt, keep=args.keep, seed=seed
+    )
+    print("samples: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in kept.items()))
+    if not args.curriculum:  # the file begins with the longest prompts
+        random.Random(seed).shuffle(rows)
+    return as_written(rows[: args.num_train_rows], job), {"samples": kept}
+
+
+def worked_solutions(job: Job) -> list[dict]:
+    """The task's own worked solutions, as perfect completions."""
+    worked = ((row["prompt"], job.task.worked(row["answer"])) for row in job.checked.train)
+    found = ({"prompt": prompt, "completion": text} for prompt, text in worked if text is not None)
+    rows = list(itertools.islice(found, job.args.num_train_rows))
+    if not rows:
+        raise InputError(
+            "The task's answers are not worked out (`... #### 72`), so there is nothing to imitate: "
+            "sample a model that solves it and give --samples FILE."
         )
-        print("samples: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in kept.items()))
-        prompts = [row["prompt"] for row in found]
-        completions = [row["completion"][0]["content"] for row in found]
-    else:
-        train = job.checked.train
-        worked = [job.task.worked(answer) for answer in train["answer"]]
-        keep = [i for i, completion in enumerate(worked) if completion is not None]
-        if not keep:
-            raise InputError(
-                "The task's answers are not worked out (`... #### 72`), so there is nothing to imitate: "
-                "sample a model that solves it and give --samples FILE."
-            )
-        prompts, completions = train.select(keep)["prompt"], [worked[i] for i in keep]
-    # As text, so that the model learns to write what was sampled and not what its template makes of it.
-    end = end_of_turn(job.checked.tokenizer, job.config)
-    texts = as_text(job.checked.tokenizer, prompts, job.config)
-    rows = [{"prompt": text, "completion": c + end} for text, c in zip(texts, completions, strict=True)]
-    return Dataset.from_list(rows[: args.num_train_rows]), {"samples": kept} if kept else {}
+    prefill = job.checked.rewards[0].prefill.strip()  # the chat template has written that
+    return [{**row, "completion": row["completion"].removeprefix(prefill)} for row in rows]
+
+
+def as_written(rows: list[dict], job: Job) -> Dataset:
+    """`rows` as text, so that the model learns to write what was sampled and not what its template makes of it."""
+    tokenizer, config = job.checked.tokenizer, job.config
+    end = end_of_turn(tokenizer, config)
+    # The tokenizer puts its first token in front of any text.
+    first = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
+    prompts = as_text(tokenizer, [row["prompt"] for row in rows], config)
+    return Dataset.from_list(
+        [
+            {"prompt": prompt.removeprefix(first), "completion": completion_text(row["completion"]) + end}
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+    )
 
 
 if __name__ == "__main__":

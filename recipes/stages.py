@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from recipes.job import Job
 from recipes.report import print_result
-from recipes.run import write_atomically
+from recipes.run import delete_run, is_run, read_yaml, stored, write_atomically
 
 
 def run_stage(module: str, settings: dict) -> dict:
@@ -22,23 +23,58 @@ def run_stage(module: str, settings: dict) -> dict:
     A stage that has ended is not done again. One that fails has said why: this process ends with its exit code.
     """
     folder = Path(settings["output_dir"])
+    if has_ended(folder, settings):
+        print(f"{folder} is finished.", flush=True)
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
     folder.parent.mkdir(parents=True, exist_ok=True)
     config = folder.with_name(folder.name + ".yaml")
     write_atomically(config, yaml.safe_dump(settings, sort_keys=False))
-    stage = subprocess.Popen([sys.executable, "-m", f"recipes.{module}", "--config", str(config)])
-    while True:
-        try:
-            code = stage.wait()
-            break
-        except KeyboardInterrupt:  # the stage has had it too, and saves before it stops
-            continue
-    if code:
+    if code := run_to_its_end([sys.executable, "-m", f"recipes.{module}", "--config", str(config)]):
         sys.exit(code)
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
-def print_stages(folder: Path, results: dict[str, dict], passes: dict[str, int] | None) -> None:
-    """The held-out figures after each stage, as a table and in result.json; the last stage's model as the folder's."""
+def run_to_its_end(command: list[str]) -> int:
+    """The exit code of `command`, as a shell counts it; 130 where it ended well after a Ctrl-C or SIGTERM."""
+    stage, stopped = subprocess.Popen(command), []
+
+    def stop(number, frame):  # the stage saves before it stops; Ctrl-C reaches it by itself
+        stopped.append(number)
+        if number == signal.SIGTERM:
+            stage.terminate()
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = stage.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if code < 0:
+        print(f"error: a stage was ended by signal {-code}: the same command goes on with it.", file=sys.stderr)
+        return 128 - code
+    return code or (130 if stopped else 0)
+
+
+def has_ended(folder: Path, settings: dict) -> bool:
+    """Whether the run in `folder` was given these settings and has ended; where in doubt, not."""
+    if not (folder / "result.json").exists() or not is_run(folder):
+        return False
+    old, new = read_yaml(folder / "given.yaml"), stored(settings)
+    return old.keys() == new.keys() and all(_read(old[key]) == _read(new[key]) for key in old)
+
+
+def _read(value):
+    """A setting as the command line would read it: 1, 1.0 and "1" are the same."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def print_stages(folder: Path, results: dict[str, dict], product: str, passes: dict[str, int] | None) -> None:
+    """The held-out figures after each stage, as a table and in result.json; the model of `product` as the folder's."""
+    shutil.rmtree(folder / "adapter", ignore_errors=True)
+    shutil.copytree(folder / product / "adapter", folder / "adapter")
     trained = {name: result for name, result in results.items() if result.get("after")}
     if not trained:
         return
@@ -46,12 +82,12 @@ def print_stages(folder: Path, results: dict[str, dict], passes: dict[str, int] 
     minutes = {name: result["minutes"] for name, result in trained.items()}
     summary = {"stages": figures, "minutes": minutes} | ({"passes": passes} if passes else {})
     write_atomically(folder / "result.json", json.dumps(summary, indent=2) + "\n")
-    shutil.copytree(folder / [*trained][-1] / "adapter", folder / "adapter", dirs_exist_ok=True)
     table = Table(
         box=box.SIMPLE_HEAD, title=f"{folder}, {figures['base']['n']} held-out problems", title_justify="left"
     )
     for column in ("after", "accuracy", "95 % interval", "strict accuracy", "format", "language", "length"):
-        table.add_column(column, justify="left" if column == "after" else "right")
+        justify, wraps = "left" if column == "after" else "right", column == "strict accuracy"  # at 80 characters
+        table.add_column(column, justify=justify, no_wrap=not wraps)
     for name, found in figures.items():
         language = found.get("language_consistency_reward")
         shares = [found["strict_accuracy"], found["format"], language]
@@ -61,24 +97,31 @@ def print_stages(folder: Path, results: dict[str, dict], passes: dict[str, int] 
     Console().print(table)
     if passes:
         print("Cost in passes over a completion: " + ", ".join(f"{arm} {count}" for arm, count in passes.items()) + ".")
-    print(f"{sum(minutes.values()):.1f} minutes of training; the last model is {folder}/adapter.")
+    print(f"{sum(minutes.values()):.1f} minutes of training; the model of {product} is in {folder}/adapter.")
 
 
 def train_in_rounds(job: Job) -> None:
     """Iterative DPO: `--rounds` runs of the same settings, each on samples of the model of the round before."""
     own = {"rounds", "output_dir", "overwrite"}
+    of_the_first = {"samples", "preferences", "min_pass_rate", "max_pass_rate", "curriculum"}  # later models write anew
     given = {key: value for key, value in job.parser.given.items() if key not in own}
-    given["task"] = job.args.task
+    given |= {"task": job.args.task, "model_name_or_path": job.model_args.model_name_or_path}
     results, folder = [], job.run.folder
+    if job.args.overwrite and job.run.changed:  # of an unfinished run
+        for old in folder.glob("round_*"):
+            delete_run(old)
     for number in range(1, job.args.rounds + 1):
         print(f"\nRound {number} of {job.args.rounds}", flush=True)
         round_folder = folder / f"round_{number}"
         results.append(run_stage("dpo", given | {"output_dir": str(round_folder)}))
-        given |= {"model_name_or_path": str(round_folder)}
-        given.pop("samples", None)  # of another model than this one
-    shutil.copytree(round_folder / "adapter", folder / "adapter", dirs_exist_ok=True)
-    last = results[-1]
-    job.run.finish(**{**last, "before": results[0]["before"], "rounds": [result["after"] for result in results]})
-    for name, source in (("before", "round_1"), ("after", round_folder.name)):
-        shutil.copy(folder / source / "samples" / f"{name}.jsonl", folder / "samples")
+        given = {key: value for key, value in given.items() if key not in of_the_first}
+        given["model_name_or_path"] = str(round_folder)
+    shutil.rmtree(folder / "adapter", ignore_errors=True)
+    shutil.copytree(round_folder / "adapter", folder / "adapter")
+    if results[0]["before"]:
+        for name, source in (("before", "round_1"), ("after", round_folder.name)):
+            shutil.copy(folder / source / "samples" / f"{name}.jsonl", folder / "samples")
+    first, last = results[0], results[-1]
+    sums = {key: round(sum(result[key] for result in results), 2) for key in ("steps", "minutes")}
+    job.run.finish(**{**last, **sums, "model": first["model"], "before": first["before"], "rounds": results})
     print_result(job.run)

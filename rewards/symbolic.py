@@ -230,7 +230,8 @@ def check(pairs: list[tuple[str, str]], timeout: float) -> list[bool | None]:
         given_up.set()
         close()
         raise
-    if errors:
+    if errors:  # the caller's own alarm, for one: a worker may still be busy
+        close()
         raise errors[0]
     return verdicts
 

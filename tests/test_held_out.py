@@ -4,8 +4,6 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
@@ -18,22 +16,6 @@ from recipes.tasks import load_task
 from recipes.tasks.word_problems import generate
 
 TASK = load_task("word_problems")
-
-
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"),
-    # Newcombe (1998), table I, method 3 (the score interval without continuity correction).
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_the_wilson_interval_is_that_of_the_literature(right, n, low, high):
-    assert wilson_interval(right, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_the_proportion_and_stays_within_0_and_1(counts):
-    right, n = counts
-    low, high = wilson_interval(right, n)
-    assert -1e-12 <= low <= right / n + 1e-12 and right / n - 1e-12 <= high <= 1 + 1e-12
 
 
 def test_accuracy_strict_accuracy_and_format_are_counted_apart():

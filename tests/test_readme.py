@@ -38,3 +38,24 @@ def test_the_costs_of_ppo_are_those_of_the_committed_run():
         ]
         written = ["{median} ({lowest}-{highest})".format(**figures) for figures in measured[:3]]
         assert cells == [*written, str(measured[3]["median"])]
+
+
+def test_the_models_side_by_side_are_those_of_the_committed_evaluation():
+    result = json.loads((ROOT / "benchmarks" / "results" / "eval-word_problems.json").read_text())
+    row = r"^\| `(\S+)` +\| ([\d.]+) \(([\d.]+-[\d.]+)\) +\| ([\d.]+) +\| ([\d.]+) +\|(?: ([-+][^|]+?))? +\|"
+    rows = re.findall(row, README, re.MULTILINE)
+    assert {name for name, *_ in rows} == result["models"].keys()
+    for name, *cells in rows:
+        found, difference = result["models"][name], result["differences"].get(name)
+        written = [f"{found['pass@1']:.3f}", "{:.3f}-{:.3f}".format(*found["intervals"]["pass@1"])]
+        written += [f"{found[key]:.3f}" for key in ("pass@8", "maj@8")]
+        assert cells == [*written, f"{difference['difference']:+.3f}, p = {difference['p']:.4f}" if difference else ""]
+
+
+def test_the_rates_of_the_sampler_are_those_of_the_committed_run():
+    result = json.loads((ROOT / "benchmarks" / "results" / "sample.json").read_text())
+    rows = re.findall(r"^\| (sampler / [a-z ]+?) +\| ([\d.]+) +\| ([\d.]+) +\| ([\d.]+) +\|$", README, re.MULTILINE)
+    assert {name for name, *_ in rows} == result["ratios"].keys()
+    for name, *cells in rows:
+        assert [float(cell) for cell in cells] == [result["ratios"][name][key] for key in ("median", "low", "high")]
+    assert f"{100 * result['scoring_share']['median']:.1f} % of the sampler's time" in README

@@ -41,18 +41,20 @@ def load_question_answer(dataset_name: str, dataset_config: str | None, seed: in
 
 def load_preferences(name: str, config: str | None) -> Dataset:
     """The train rows of a preference set, `prompt` (or none), `chosen` and `rejected`, from where task rows come."""
-    splits = _read(name, config)
+    splits = _read(name, config, "--preferences", "`prompt`, `chosen` and `rejected`")
     rows = splits.get("train") or next(iter(splits.values()))
     check_preferences(rows.column_names, name)
     return rows.select_columns([column for column in ("prompt", "chosen", "rejected") if column in rows.column_names])
 
 
-def _read(name: str, config: str | None) -> DatasetDict:
+def _read(
+    name: str, config: str | None, flag: str = "--dataset_name", columns: str = "`question` and `answer`"
+) -> DatasetDict:
     path = Path(name).expanduser()
     if path.is_file() and ".json" not in path.suffixes and ".jsonl" not in path.suffixes:
-        raise InputError(f"{path} is no JSONL file: give --dataset_name a folder, a .jsonl file or a hub id.")
+        raise InputError(f"{path} is no JSONL file: give {flag} a folder, a .jsonl file or a hub id.")
     for file in [path] if path.suffix == ".jsonl" and path.is_file() else sorted(path.glob("*.jsonl")):
-        _check_jsonl(file)
+        _check_jsonl(file, columns)
     if path.is_file() and config:
         raise InputError(f"{path} is one file and has no configurations: drop --dataset_config {config}.")
     try:
@@ -63,14 +65,14 @@ def _read(name: str, config: str | None) -> DatasetDict:
     except Exception as error:  # `datasets` raises many kinds; all mean that the files cannot be read
         raise InputError(f"The data set {name} cannot be read: {one_line(error).rstrip('.')}.") from error
     if hub.is_local_path(name):
-        raise InputError(f"The data set {name} does not exist: give --dataset_name a folder, a JSONL file or a hub id.")
+        raise InputError(f"The data set {name} does not exist: give {flag} a folder, a JSONL file or a hub id.")
     hub.go_offline_if_unreachable()
     try:
         return load_dataset(name, config or _main_configuration(name))
     except Exception as error:
         raise InputError(
             f"The data set {name} cannot be loaded from the hub ({one_line(error).rstrip('.')}). "
-            "Check the name and the connection, or give a local copy: --dataset_name PATH (folder or JSONL file)."
+            f"Check the name and the connection, or give a local copy: {flag} PATH (folder or JSONL file)."
         ) from error
 
 
@@ -79,7 +81,7 @@ def _main_configuration(name: str) -> str | None:
     return "main" if "main" in get_dataset_config_names(name) else None
 
 
-def _check_jsonl(file: Path) -> None:
+def _check_jsonl(file: Path, columns: str) -> None:
     """`datasets` names neither the file nor the line of a syntax error."""
     rows = 0
     with file.open(encoding="utf-8", errors="replace") as lines:
@@ -91,7 +93,7 @@ def _check_jsonl(file: Path) -> None:
             except json.JSONDecodeError as error:
                 raise InputError(f"{file}, line {number} is not JSON: {error.msg}.") from error
             if not isinstance(row, dict):
-                raise InputError(f"{file}, line {number} is not a JSON object with `question` and `answer`.")
+                raise InputError(f"{file}, line {number} is not a JSON object with {columns}.")
             rows += 1
     if not rows:
-        raise InputError(f"{file} is empty: give one JSON object with `question` and `answer` on each line.")
+        raise InputError(f"{file} is empty: give one JSON object with {columns} on each line.")

@@ -1,0 +1,166 @@
+"""A model by its name: each kind of name finds its weights, and an adapter on a wrong base is refused in seconds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from recipes import hardware, sample
+from recipes.arguments import RecipeParser
+from recipes.errors import InputError
+from recipes.models import STARTER_FOLDER, Source, check_adapter, find_model, load_model
+from recipes.qlora import QLoRA
+from recipes.run import FIRST_LINE
+
+
+def make_adapter(folder: Path, spread: float, **shape) -> Path:
+    """A LoRA adapter with random weights, on the starter, or on a model of another shape that says it is."""
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(STARTER_FOLDER, **shape)
+    model = AutoModelForCausalLM.from_config(config)
+    model.name_or_path = str(STARTER_FOLDER)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=spread)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory) -> Path:
+    return make_adapter(tmp_path_factory.mktemp("run") / "adapter", spread=0.05)
+
+
+@pytest.fixture
+def another(adapter, tmp_path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(adapter, tmp_path / "copy"))
+
+
+@pytest.fixture
+def refused(capsys):
+    def run(*argv):
+        with pytest.raises(SystemExit) as stop:
+            sample.main([str(arg) for arg in argv])
+        captured = capsys.readouterr()
+        assert stop.value.code == 2 and "Loading weights" not in captured.err
+        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1, captured.err
+        return captured.err
+
+    return run
+
+
+def set_base(folder: Path, base, **more) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": base, **more}))
+
+
+def test_each_kind_of_name_finds_its_weights(adapter, tmp_path):
+    starter = str(STARTER_FOLDER)
+    assert find_model("starter") == Source(starter)
+    assert find_model("Qwen/Qwen2.5-0.5B-Instruct") == Source("Qwen/Qwen2.5-0.5B-Instruct")
+    assert find_model(str(tmp_path)) == Source(str(tmp_path))
+    assert find_model(str(adapter)) == Source(starter, adapter)
+    assert find_model(str(adapter.parent)) == Source(starter, adapter)  # the run that trained it
+
+
+def test_an_adapter_names_its_base_and_the_revision_of_it(another):
+    set_base(another, "Qwen/Qwen2.5-0.5B-Instruct", revision="abc")
+    assert find_model(str(another)) == Source("Qwen/Qwen2.5-0.5B-Instruct", another, "abc")
+
+
+def test_the_starter_is_found_where_the_package_lies_now(another):
+    set_base(another, "/home/someone/.venv/lib/python3.12/site-packages/recipes/starter/model")
+    assert find_model(str(another)) == Source(str(STARTER_FOLDER), another)
+    assert find_model(str(another)).is_starter
+
+
+def test_a_model_of_the_starters_shape_is_the_starter(tmp_path):
+    config = AutoConfig.from_pretrained(STARTER_FOLDER)
+    config.save_pretrained(tmp_path / "merged")
+    assert find_model(str(tmp_path / "merged")).is_starter
+    config.hidden_size = 64
+    config.save_pretrained(tmp_path / "other")
+    assert not find_model(str(tmp_path / "other")).is_starter
+    assert not find_model("Qwen/Qwen2.5-0.5B-Instruct").is_starter
+    (tmp_path / "other" / "config.json").write_text("[]")
+    assert not find_model(str(tmp_path / "other")).is_starter
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"base_model_name_or_path": 5}', '{"base_model_name_or_path": null}']
+)
+def test_an_adapter_that_names_no_base_is_refused(another, refused, content):
+    (another / "adapter_config.json").write_text(content)
+    assert "copy/adapter_config.json names no base_model_name_or_path" in refused("--model_name_or_path", another)
+
+
+def test_an_adapter_whose_base_does_not_exist_is_refused(another, refused):
+    set_base(another, "/models/of/another/machine")
+    sentence = refused("--model_name_or_path", another)
+    assert f"The adapter {another} belongs to /models/of/another/machine, which does not exist" in sentence
+
+
+@pytest.mark.parametrize(
+    ("shape", "module"),
+    [
+        ({"hidden_size": 64}, "_proj differs"),
+        ({"intermediate_size": 96}, "down_proj"),
+        ({"num_hidden_layers": 5, "layer_types": 5 * ["full_attention"]}, "layers.4"),
+    ],
+)
+def test_an_adapter_of_a_model_of_another_shape_is_refused(tmp_path, refused, shape, module):
+    folder = make_adapter(tmp_path / "adapter", 0.1, **shape)
+    sentence = refused("--model_name_or_path", folder)
+    assert f"The adapter {folder} does not fit {STARTER_FOLDER}" in sentence
+    assert module in sentence and sentence.endswith("as base_model_name_or_path.\n")
+
+
+def test_an_adapter_without_weights_or_with_half_of_them_is_refused(another, refused):
+    weights = another / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert f"The adapter {weights} cannot be read" in refused("--model_name_or_path", another)
+    weights.unlink()
+    assert f"{another} holds no adapter_model.safetensors" in refused("--model_name_or_path", another)
+
+
+def test_a_run_that_has_saved_no_model_yet_is_refused(tmp_path, refused):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "given.yaml").write_text(FIRST_LINE + "{}")
+    assert "The run run has saved no model yet: finish it first" in refused("--model_name_or_path", "run")
+
+
+def test_an_adapter_that_fits_is_accepted(adapter):
+    check_adapter(find_model(str(adapter)), AutoConfig.from_pretrained(STARTER_FOLDER))
+    other = AutoConfig.from_pretrained(STARTER_FOLDER, hidden_size=64)
+    with pytest.raises(InputError, match="does not fit"):
+        check_adapter(find_model(str(adapter)), other)
+
+
+def test_an_adapter_is_loaded_over_its_base_in_four_bit_and_trained_only_where_asked(adapter):
+    _, _, config, model_args = RecipeParser("sample", sample.SampleConfig, QLoRA, "").parse([], hardware.detect())
+    question = AutoTokenizer.from_pretrained(STARTER_FOLDER)("Tom has 3 apples.", return_tensors="pt")
+    frozen = load_model(str(adapter.parent), config, model_args)
+    assert isinstance(frozen, PeftModel) and not any(p.requires_grad for p in frozen.parameters())
+    layers = [module for module in frozen.modules() if isinstance(module, Linear4bit)]
+    assert len(layers) == 28
+    with torch.inference_mode():
+        with_adapter = frozen(**question).logits
+        with frozen.disable_adapter():
+            without = frozen(**question).logits
+        base = load_model("starter", config, model_args)
+        torch.testing.assert_close(base(**question).logits, without)
+        assert (with_adapter - without).abs().max() > 0.1
+        over_it = PeftModel.from_pretrained(base, adapter)
+        torch.testing.assert_close(over_it(**question).logits, with_adapter)
+
+    model = load_model(str(adapter), config, model_args, trainable=True)
+    trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * 28 and all("lora_" in name for name in trained)
+    assert set(trained.values()) == {torch.float32}

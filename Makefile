@@ -24,11 +24,11 @@ dpo-%: $(INSTALLED)  ## train with DPO on the model's own samples, judged by rul
 sft-%: $(INSTALLED)  ## SFT on worked solutions, or on the best of ARGS="--samples runs/...": make sft-gsm8k
 	@$(PY) -m recipes.sft --task $* $(ARGS)
 
-r1-%: $(INSTALLED)  ## DeepSeek-R1's pipeline, SFT -> GRPO -> rejection sampling -> SFT -> GRPO: make r1-gsm8k [FROM=stage]
-	@$(PY) -m recipes.r1 --task $* $(if $(FROM),--from_stage $(FROM)) $(ARGS)
-
 r1-zero-%: $(INSTALLED)  ## GRPO straight from the base model: make r1-zero-gsm8k
 	@$(PY) -m recipes.r1 --pipeline r1_zero --task $* $(ARGS)
+
+r1-%: $(INSTALLED)  ## DeepSeek-R1's pipeline, SFT -> GRPO -> rejection sampling -> SFT -> GRPO: make r1-gsm8k [FROM=stage]
+	@$(PY) -m recipes.r1 --task $* $(if $(FROM),--from_stage $(FROM)) $(ARGS)
 
 distill-%: $(INSTALLED)  ## a trained model teaches a fresh one; RL at equal compute beside it: make distill-gsm8k
 	@$(PY) -m recipes.r1 --pipeline distill --task $* $(if $(FROM),--from_stage $(FROM)) $(ARGS)

@@ -19,7 +19,7 @@ from recipes.errors import InputError, exit_kindly, refused_settings
 from recipes.generation import Sampling, with_transformers
 from recipes.job import Job, begin, train
 from recipes.models import end_tokens
-from recipes.pairs import preference_pairs
+from recipes.pairs import MIN_MARGIN, preference_pairs
 from recipes.preference import PreferenceConfig, preference_trainer
 from recipes.sample import sample_to_file
 from recipes.samples import read_samples
@@ -34,7 +34,7 @@ class DPOArguments(RecipeArguments):
     preferences: str | None = flag(None, "A preference set with `prompt`, `chosen`, `rejected`: hub id, folder, JSONL.")
     sample_prompts: int = flag(1000, "Train prompts to sample, where neither --samples nor --preferences is given.")
     pairs_per_prompt: int = flag(1, "The best with the worst, the second best with the second worst, and so on.")
-    min_margin: float = flag(0.5, "Least difference of the two totals; 0.5 pairs right with wrong.")
+    min_margin: float = flag(MIN_MARGIN, "Least difference of the two totals; 1.0 against 0.2 passes.")
     balance_length: bool = flag(False, "Pair completions of similar length, since DPO learns length as well.")
     rounds: int = flag(1, "Repeat sample, pair, train with the model of the round before (iterative DPO).")
 

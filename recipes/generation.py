@@ -46,7 +46,6 @@ class Sampling(Generation):
     temperature: float = flag(1.0, "Temperature of sampling; 0 decodes greedily.")
     num_generations: int = flag(8, "Completions a prompt.")
     reward_weights: list[float] | None = flag(None, "Weights of the rewards in their total; default: the task's.")
-    use_vllm: bool = flag(False, "Sample with vLLM (pip install vllm), not for 4-bit weights.")
 
 
 @dataclass
@@ -118,8 +117,6 @@ def with_vllm(source: Source, tokenizer, config) -> Generate:
         trust_remote_code=config.trust_remote_code,
         **(config.model_init_kwargs or {}),
     )
-    declared = engine.llm_engine.model_config.try_get_generation_config().get("eos_token_id") or []
-    ends = [tokenizer.eos_token_id, *([declared] if isinstance(declared, int) else declared)]
     how = SamplingParams(
         max_tokens=config.max_completion_length,
         temperature=config.temperature,
@@ -127,7 +124,6 @@ def with_vllm(source: Source, tokenizer, config) -> Generate:
         top_k=config.top_k,
         min_p=config.min_p or 0.0,
         repetition_penalty=config.repetition_penalty,
-        stop_token_ids=ends,
         **(config.generation_kwargs or {}),
     )
     lora = LoRARequest("adapter", 1, str(source.adapter)) if source.adapter else None
@@ -135,8 +131,12 @@ def with_vllm(source: Source, tokenizer, config) -> Generate:
     def generate(prompts: list[list[dict]]) -> list[Completion]:
         texts = as_text(tokenizer, prompts, config)
         inputs = [{"prompt_token_ids": tokenizer.encode(text, add_special_tokens=False)} for text in texts]
-        outputs = engine.generate(inputs, how, lora_request=lora, use_tqdm=False)
-        return [_completion(list(output.outputs[0].token_ids), tokenizer, ends) for output in outputs]
+        outputs = [output.outputs[0] for output in engine.generate(inputs, how, lora_request=lora, use_tqdm=False)]
+        texts = [tokenizer.decode(output.token_ids, skip_special_tokens=True) for output in outputs]
+        return [
+            Completion(text, len(output.token_ids), truncated=output.finish_reason == "length")
+            for text, output in zip(texts, outputs, strict=True)
+        ]
 
     return generate
 

@@ -16,15 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recipes import hardware
-from recipes.arguments import RecipeArguments, RecipeParser
-from recipes.dpo import DPOArguments, DPODefaults
 from recipes.errors import InputError, did_you_mean, exit_kindly
-from recipes.grpo import GRPODefaults
 from recipes.models import find_model
-from recipes.qlora import QLoRA
 from recipes.run import delete_run, read_yaml
-from recipes.sample import SampleArguments, SampleConfig
-from recipes.sft import SFTArguments, SFTDefaults
+from recipes.stage_flags import stage_flags
 from recipes.stages import print_stages, run_stage
 from recipes.tasks import load_task
 from rewards import language_consistency_reward
@@ -60,13 +55,6 @@ DISTILL = [
     Stage("rl", "grpo", needs=("samples", "student")),  # as long as these two took
 ]
 PIPELINES = {"r1": R1, "r1_zero": R1_ZERO, "distill": DISTILL}
-OF_THE_PIPELINE = ("task", "output_dir", "overwrite", "dry_run")
-FLAGS_OF = {
-    "grpo": (GRPODefaults, RecipeArguments),
-    "dpo": (DPODefaults, DPOArguments),
-    "sft": (SFTDefaults, SFTArguments),
-    "sample": (SampleConfig, SampleArguments),
-}
 
 
 @exit_kindly
@@ -173,40 +161,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, d
         chosen = read_yaml(begun[0]) if begun else hardware.defaults(machine, load_task(args.task), named)
         args.model_name_or_path = chosen["model_name_or_path"]
     own = [option for action in parser._actions for option in action.option_strings]
-    return args, stages, stage_flags(rest, stages, own)
-
-
-def stage_flags(rest: list[str], stages: list[Stage], own: list[str]) -> dict[str, dict]:
-    """`--rl.max_steps 100` as {"rl": {"max_steps": "100"}}, each flag checked by its recipe's own parser.
-
-    `own` are the pipeline's flags, which are not among `rest`.
-    """
-    flags: dict[str, dict] = {}
-    recipes = {stage.name: stage.recipe for stage in stages}
-    for word in rest:
-        name, dot, key = word.removeprefix("--").partition("=")[0].partition(".")
-        if word.startswith("--") and not (dot and name in recipes):
-            flag = word.partition("=")[0]
-            of_stages = ", ".join(f"--{stage}.flag" for stage in recipes)
-            raise InputError(f"Unknown flag {flag}.{did_you_mean(flag, own)} Flags of a stage are written {of_stages}.")
-        if word.startswith("--"):
-            config, arguments = FLAGS_OF[recipes[name]]
-            known = [
-                flag.removeprefix("--") for flag in RecipeParser(recipes[name], config, QLoRA, "", arguments).known
-            ]
-            if key not in known:
-                near = did_you_mean(f"--{name}.{key}", [f"--{name}.{flag}" for flag in known])
-                raise InputError(f"Unknown flag --{name}.{key}.{near}")
-            if key in OF_THE_PIPELINE:
-                raise InputError(f"--{name}.{key}: a stage's {key} is set by the pipeline.")
-            values = flags.setdefault(name, {}).setdefault(key, [])
-            values += [word.partition("=")[2]] if "=" in word else []
-        elif not flags:
-            raise InputError(f"Unexpected word {word!r}: settings are given as --name value.")
-        else:
-            values.append(word)
-    alone = {name: {key: v[0] if len(v) == 1 else v or True for key, v in of.items()} for name, of in flags.items()}
-    return alone
+    return args, stages, stage_flags(rest, {stage.name: stage.recipe for stage in stages}, own)
 
 
 def refuse(message: str):

@@ -41,6 +41,7 @@ class SampleArguments(TaskArguments):
 class SampleConfig(Sampling):
     """The rest of what a trainer's config would say."""
 
+    use_vllm: bool = flag(False, "Sample with vLLM (pip install vllm), which reads no 4-bit weights here.")
     output_dir: str = "runs/sample"
     seed: int = 42
     per_device_eval_batch_size: int = 64

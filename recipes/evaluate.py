@@ -26,6 +26,8 @@ from recipes.run import Run
 from recipes.sample import SampleConfig, generator, sample_to_file
 from recipes.samples import is_samples, read_samples
 
+WIDTH = 116  # characters: an interval that is broken in two cannot be read
+
 
 @dataclass
 class EvaluateArguments(TaskArguments):
@@ -102,14 +104,14 @@ def difference(first: Measures, other: Measures) -> dict | None:
 
 def print_table(run: Run) -> None:
     """A row for each model, and below it how far it is from the first."""
-    result, console = run.result, Console()
+    result, console = run.result, Console(width=max(Console().width, WIDTH))
     names = [name for name in next(iter(result["models"].values())) if "@" in name and name != "maj@1"]
     title = f"{result['task']}, with 95 % intervals"
     if result["num_generations"]:
         title += f"; {result['num_generations']} completions a problem at temperature {result['temperature']}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("model", *names, "format", "length", "cut off"):
-        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=column != "model")
     for name, figures in result["models"].items():
         shares = [
             "{:.3f}\n{:.3f}-{:.3f}".format(figures[key], *figures["intervals"][key]) for key in (*names, "format")

@@ -85,9 +85,8 @@ def print_stages(folder: Path, results: dict[str, dict], product: str, passes: d
     table = Table(
         box=box.SIMPLE_HEAD, title=f"{folder}, {figures['base']['n']} held-out problems", title_justify="left"
     )
-    for column in ("after", "accuracy", "95 % interval", "strict accuracy", "format", "language", "length"):
-        justify, wraps = "left" if column == "after" else "right", column == "strict accuracy"  # at 80 characters
-        table.add_column(column, justify=justify, no_wrap=not wraps)
+    for column in ("after", "accuracy", "95 % interval", "strict", "format", "language", "length"):
+        table.add_column(column, justify="left" if column == "after" else "right", no_wrap=True)
     for name, found in figures.items():
         language = found.get("language_consistency_reward")
         shares = [found["strict_accuracy"], found["format"], language]

@@ -14,6 +14,7 @@ from trl import TrlParser
 
 from recipes import hardware
 from recipes.errors import InputError, did_you_mean, one_line
+from recipes.models import loading_of
 from recipes.run import changed, is_run, read_yaml, stored
 from recipes.samples import is_samples
 from recipes.settings import check_settings
@@ -103,6 +104,7 @@ class RecipeParser(TrlParser):
             **hardware.defaults(machine, task, self.given, self.trainer),
         }
         defaults["model_name_or_path"] = self.given.get("model_name_or_path", defaults["model_name_or_path"])
+        defaults |= loading_of(defaults["model_name_or_path"])
         self.set_defaults(**{key: value for key, value in defaults.items() if f"--{key}" in self.known})
         self.set_defaults(**self._chosen_when_the_run_began())
         if like_run:

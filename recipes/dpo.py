@@ -21,8 +21,9 @@ from recipes.job import Job, begin, train
 from recipes.models import end_tokens
 from recipes.pairs import MIN_MARGIN, preference_pairs
 from recipes.preference import PreferenceConfig, preference_trainer
+from recipes.preflight import held_out_texts
 from recipes.sample import sample_to_file
-from recipes.samples import read_samples
+from recipes.samples import read_samples, totals
 from recipes.stages import train_in_rounds
 from recipes.tasks.loading import load_preferences
 
@@ -70,9 +71,29 @@ def given_pairs(job: Job) -> tuple[Dataset | None, dict]:
     if job.args.preferences and job.args.samples:
         raise InputError("--preferences and --samples are two sources of pairs: give one of them.")
     if job.args.preferences:
-        rows = load_preferences(job.args.preferences, job.args.dataset_config)
-        return rows, {"pairs": len(rows)}
-    return pairs(job, job.checked.samples) if job.checked.samples else (None, {})
+        rows = load_preferences(job.args.preferences)
+        kept_out = held_out_texts(job.task, job.checked.held_out)
+        kept = [i for i, row in enumerate(rows) if asked(row) not in kept_out]
+        if len(kept) < len(rows):
+            print(f"{len(rows) - len(kept)} of {len(rows)} pairs are of held-out problems: they are left out.")
+        if not kept:
+            raise InputError(f"{job.args.preferences} has no pair to train on: all are of held-out problems.")
+        return rows.select(kept), {"pairs": len(kept), "held_out": len(rows) - len(kept)}
+    samples = job.checked.samples
+    if samples and "reward_weights" in job.parser.given:  # in place of those that the samples were weighed by
+        names = [reward.__name__ for reward in job.task.reward_funcs]
+        for row in samples:
+            unknown = [None] * len(row["completions"])
+            row["total"] = totals([row["rewards"].get(name, unknown) for name in names], job.config.reward_weights)
+    return pairs(job, samples) if samples else (None, {})
+
+
+def asked(row: dict) -> str:
+    """What a pair asks: its last question."""
+    prompt = row.get("prompt") or row["chosen"]
+    if not isinstance(prompt, str):
+        prompt = next((message["content"] for message in reversed(prompt) if message["role"] == "user"), "")
+    return prompt.strip()
 
 
 def sampled(job: Job, model) -> list[dict]:

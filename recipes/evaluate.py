@@ -5,12 +5,13 @@
     python -m recipes.evaluate --task word_problems --models starter runs/sft --num_generations 16 --k 1 4 16
     python -m recipes.evaluate --task gsm8k --models runs/sample-gsm8k/samples.jsonl    # samples that exist
 
-A model is a hub id, a folder, a run, an adapter, or a file of scored samples. All see the same problems, so that the
-difference to the first one is tested problem by problem (paired bootstrap). Sampled at temperature 0.6 and top-p 0.95,
+A model is a hub id, a folder, a run, an adapter, or a file of scored samples. All are judged on the problems that they
+have in common, so that the difference to the first is tested problem by problem: a paired bootstrap gives its interval,
+a paired randomization test its p. Sampled at temperature 0.6 and top-p 0.95,
 as DeepSeek-R1 was evaluated; `--temperature 0 --num_generations 1` decodes greedily.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from rich import box
@@ -22,9 +23,12 @@ from recipes.errors import InputError, exit_kindly
 from recipes.intervals import paired_bootstrap
 from recipes.job import Job, begin, check
 from recipes.measures import Measures, measure
+from recipes.models import OF_LOADING, loading_of
+from recipes.qlora import QLoRA
 from recipes.run import Run
 from recipes.sample import SampleConfig, generator, sample_to_file
 from recipes.samples import is_samples, read_samples
+from rewards.equivalence import gold_answer
 
 WIDTH = 116  # characters: an interval that is broken in two cannot be read
 
@@ -55,7 +59,6 @@ def main(argv: list[str] | None = None) -> None:
     )
     if job is None:
         return
-    samples = job.run.folder / "samples"
     names = job.args.models or [job.model_args.model_name_or_path]
     if len(set(names)) < len(names):
         raise InputError("--models names a model twice: name each once.")
@@ -66,13 +69,24 @@ def main(argv: list[str] | None = None) -> None:
     ks = job.args.k or sorted({1, n})
     if max(ks) > n:
         raise InputError(f"--k {max(ks)} needs as many completions of every problem, not {n}: see --num_generations.")
+    asked = [{question_and_gold(row) for row in found} for found in rows.values()]
+    asked += [{question_and_gold(row) for row in job.checked.held_out}] if len(rows) < len(names) else []
+    common = set.intersection(*asked)
+    if not common:
+        raise InputError("These models and files have no problem in common: sample the files with --split test.")
+    for name, found in zip(rows, asked, strict=False):
+        if len(found) > len(common):
+            print(
+                f"{name}: {len(common)} of its {len(found)} problems are in the others, too; only these are compared."
+            )
     jobs = {name: for_model(job, name) for name in names if name not in rows}
     measured = {}
     for number, name in enumerate(names, start=1):
         if name in jobs:
-            file = samples / f"{number}.jsonl"
+            file = job.run.folder / "samples" / f"{number}.jsonl"
             sample_to_file(file, generator(jobs[name]), jobs[name].checked.held_out, jobs[name])
-        measured[name] = measure(rows.pop(name) if name in rows else read(file, job), job.task, ks)
+        found = rows.pop(name) if name in rows else read(file, job)
+        measured[name] = measure([row for row in found if question_and_gold(row) in common], job.task, ks)
     first = measured[names[0]]
     job.run.finish(
         task=job.args.task,
@@ -88,15 +102,25 @@ def read(file: str | Path, job: Job) -> list[dict]:
     return read_samples(file, job.args.task, needs=[job.task.correctness.__name__, job.task.format.__name__])
 
 
+def question_and_gold(row: dict) -> tuple[str, str]:
+    """By what a problem is known, as in `Measures.prompts`."""
+    return row["question"], gold_answer(row["answer"])
+
+
 def for_model(job: Job, name: str) -> Job:
     """The same job for the model called `name`, looked at but not loaded."""
-    model_args = replace(job.model_args, model_name_or_path=name)
-    checked = job.checked if name == job.model_args.model_name_or_path else check(job, model_args)
-    return replace(job, model_args=model_args, checked=checked)
+    if name == job.model_args.model_name_or_path:
+        return job
+    own = {field.name: field.default for field in fields(QLoRA) if field.name in OF_LOADING} | loading_of(name)
+    own = {flag: value for flag, value in own.items() if flag not in job.parser.given}
+    of_config = {flag: own.pop(flag) for flag in ("chat_template_kwargs", "trust_remote_code") if flag in own}
+    model_args = replace(job.model_args, model_name_or_path=name, **own)
+    job = replace(job, model_args=model_args, config=replace(job.config, **of_config))
+    return replace(job, checked=check(job, model_args))
 
 
 def difference(first: Measures, other: Measures) -> dict | None:
-    """pass@1 of the other minus that of the first, over the problems that both solved; None where there are none."""
+    """pass@1 of the other minus that of the first, problem by problem; None where none was judged for both."""
     a, b = (dict(zip(found.prompts, found.values["accuracy"], strict=True)) for found in (first, other))
     both = [prompt for prompt in a if prompt in b]
     return paired_bootstrap([a[prompt] for prompt in both], [b[prompt] for prompt in both]) if both else None
@@ -106,7 +130,8 @@ def print_table(run: Run) -> None:
     """A row for each model, and below it how far it is from the first."""
     result, console = run.result, Console(width=max(Console().width, WIDTH))
     names = [name for name in next(iter(result["models"].values())) if "@" in name and name != "maj@1"]
-    title = f"{result['task']}, with 95 % intervals"
+    problems = next(iter(result["models"].values()))["prompts"]
+    title = f"{result['task']}, {problems} problems, with 95 % intervals"
     if result["num_generations"]:
         title += f"; {result['num_generations']} completions a problem at temperature {result['temperature']}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")

@@ -60,7 +60,7 @@ def measure(rows: Iterable[dict], task: Task, ks: Iterable[int] = ()) -> Measure
     found, correctness, form = Measures(), task.correctness.__name__, task.format.__name__
     for row in rows:
         rate, n = pass_rate(row, correctness), len(row["completions"])
-        if rate is None:
+        if rate is None or None in row["rewards"][correctness]:
             found.unjudged += 1
             continue
         right = [value == 1.0 for value in row["rewards"][correctness]]

@@ -1,4 +1,4 @@
-"""A model by its name: a hub id, a folder, the bundled starter, or a LoRA adapter (or its run) over its base model."""
+"""A model by its name: a hub id, a folder, the bundled starter, or the folder of a LoRA adapter or of its run."""
 
 import json
 from dataclasses import dataclass
@@ -13,9 +13,14 @@ from trl.trainer.utils import create_model_from_path
 
 from recipes.errors import InputError, one_line, refused_settings
 from recipes.qlora import correct_qlora, loading
+from recipes.run import is_run, read_yaml
 
 STARTER = "starter"  # the bundled miniature; as a model name it stands for this folder
 STARTER_FOLDER = Path(__file__).parent / "starter" / "model"
+OF_LOADING = (
+    *("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant", "model_revision"),
+    *("trust_remote_code", "chat_template_kwargs"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,19 @@ class Source:
     def is_starter(self) -> bool:
         """Whether it is the miniature, merged or trained further or not."""
         return Path(self.base) == STARTER_FOLDER or _shape(Path(self.base)) == _shape(STARTER_FOLDER)
+
+
+def loading_of(name: str) -> dict:
+    """How the model called `name` was loaded and asked in its run, by the names of the flags; empty for others.
+
+    An adapter belongs to what it was trained over: four-bit weights or not.
+    """
+    folder = Path(name).expanduser()
+    folder = folder.parent if folder.name == "adapter" else folder
+    if not is_run(folder) or not (folder / "config.yaml").exists():
+        return {}
+    settings = read_yaml(folder / "config.yaml")
+    return {flag: settings[flag] for flag in OF_LOADING if settings.get(flag) is not None}
 
 
 def find_model(name: str) -> Source:
@@ -101,16 +119,18 @@ def check_adapter(source: Source, model_config: PretrainedConfig) -> None:
         with safe_open(weights, "pt") as tensors:
             for key in tensors.keys():
                 module, is_lora, _ = key.partition(".lora_A.")
-                if (
-                    is_lora
-                    and getattr(modules.get(module), "in_features", None) != tensors.get_slice(key).get_shape()[1]
-                ):
+                if is_lora and _width(modules.get(module)) != tensors.get_slice(key).get_shape()[1]:
                     raise InputError(
                         f"The adapter {source.adapter} does not fit {source.base} ({module.split('.', 2)[2]} differs): "
                         "put the model it was trained on into its adapter_config.json, as base_model_name_or_path."
                     )
     except (OSError, SafetensorError) as error:
         raise InputError(f"The adapter {weights} cannot be read: {one_line(error)}.") from error
+
+
+def _width(module: torch.nn.Module | None) -> int | None:
+    """How many values a linear layer takes; GPT-2's Conv1D calls them by another name."""
+    return getattr(module, "in_features", getattr(module, "nx", None))
 
 
 def _shape(folder: Path) -> tuple | None:

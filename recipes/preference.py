@@ -144,12 +144,14 @@ def _text(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreferenceC
         pairs.append(pair)
     if config.max_length is None:
         return Dataset.from_list(pairs)
-    # A completion of which nothing is left has no mean: simpo and orpo would be nan.
-    fitting = [pair for pair in pairs if len(tokenizer(pair["prompt"])["input_ids"]) < config.max_length]
+    # What is cut off teaches never to end, and where nothing is left simpo and orpo are nan.
+    fitting = [pair for pair in pairs if _length(tokenizer, pair) <= config.max_length]
     if not fitting:
-        raise InputError(f"--max_length {config.max_length} is shorter than every prompt: raise it.")
+        raise InputError(f"--max_length {config.max_length} is shorter than every pair: raise it.")
     if len(fitting) < len(pairs):
-        print(
-            f"warning: {len(pairs) - len(fitting)} of {len(pairs)} pairs are left out: the prompt fills --max_length."
-        )
+        print(f"warning: {len(pairs) - len(fitting)} of {len(pairs)} pairs are longer than --max_length and left out.")
     return Dataset.from_list(fitting)
+
+
+def _length(tokenizer: PreTrainedTokenizerBase, pair: dict) -> int:
+    return max(len(tokenizer(pair["prompt"] + pair[side])["input_ids"]) for side in ("chosen", "rejected"))

@@ -108,10 +108,16 @@ def _by_difficulty(rows: Dataset, samples: list[dict], args, task: Task) -> tupl
     return by_difficulty(rows, samples, task, **how)
 
 
+def held_out_texts(task: Task, held_out: Dataset) -> set[str]:
+    """The held-out questions, as they stand and as they are asked where a template takes no system message."""
+    asked = [task.prompt_without_system(question)[-1]["content"] for question in held_out["question"]]
+    return {text.strip() for text in (*held_out["question"], *asked)}
+
+
 def _training_samples(samples: list[dict], held_out: Dataset, args, task: Task) -> list[dict]:
     """The samples that may be trained on, chosen and ordered by pass rate where that is asked for."""
-    kept_out = set(held_out["question"])
-    usable = [row for row in samples if row["question"] not in kept_out]
+    kept_out = held_out_texts(task, held_out)
+    usable = [row for row in samples if row["question"].strip() not in kept_out]
     if not usable:
         raise InputError(f"All of {args.samples} are held-out problems: sample the train rows (--split train).")
     if len(usable) < len(samples):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recipes.errors import InputError
+from recipes.run import is_run, read_yaml
 from recipes.tasks import Task
 from rewards import calling
 from rewards.equivalence import gold_answer
@@ -75,8 +76,11 @@ def read_samples(path: str | Path, task_name: str, needs: Iterable[str] = ()) ->
 
 
 def is_samples(name: str) -> bool:
-    """Whether `name` is a file of samples, or the folder of a run that only sampled, rather than a model."""
+    """Whether `name` is a file of samples, or the folder of a run of the sampler, rather than a model."""
     path = Path(name).expanduser()
+    config = path / "config.yaml"
+    if is_run(path) and config.exists() and "num_prompts" not in read_yaml(config):
+        return False  # DPO's run holds samples, too, but is of a model
     return path.is_file() or ((path / "samples.jsonl").is_file() and not (path / "adapter").exists())
 
 

@@ -98,12 +98,21 @@ def as_written(rows: list[dict], job: Job) -> Dataset:
     # The tokenizer puts its first token in front of any text.
     first = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
     prompts = as_text(tokenizer, [row["prompt"] for row in rows], config)
-    return Dataset.from_list(
-        [
-            {"prompt": prompt.removeprefix(first), "completion": completion_text(row["completion"]) + end}
-            for prompt, row in zip(prompts, rows, strict=True)
-        ]
-    )
+    texts = [
+        {"prompt": prompt.removeprefix(first), "completion": completion_text(row["completion"]) + end}
+        for prompt, row in zip(prompts, rows, strict=True)
+    ]
+    # A completion that is cut off teaches never to end.
+    fit = [t for t in texts if not config.max_length or tokens(tokenizer, t) <= config.max_length]
+    if not fit:
+        raise InputError(f"No example fits into --max_length {config.max_length}: raise it.")
+    if len(fit) < len(texts):
+        print(f"warning: {len(texts) - len(fit)} of {len(texts)} examples are longer than --max_length and left out.")
+    return Dataset.from_list(fit)
+
+
+def tokens(tokenizer, example: dict) -> int:
+    return len(tokenizer(example["prompt"] + example["completion"])["input_ids"])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from trl import DPOTrainer
 
 from recipes import dpo, sample, stages
 from recipes.models import find_model
+from recipes.tasks.word_problems import generate
 
 RUN = Path("runs/dpo-word_problems")
 SMALL = [
@@ -145,8 +146,11 @@ def test_a_preference_set_is_trained_on(write_jsonl, capsys):
         }
         for row in sampled([1, 1, 1])
     ]
+    held_out = next(generate(0, held_out=True))["question"]
+    rows.append({**rows[0], "prompt": [{"role": "user", "content": held_out}]})
     dpo.main([*SMALL, "--preferences", str(write_jsonl(rows)), "--max_steps", "1"])
-    assert result_of(RUN)["pairs"] == {"pairs": 3} and result_of(RUN)["steps"] == 1
+    assert result_of(RUN)["pairs"] == {"pairs": 3, "held_out": 1} and result_of(RUN)["steps"] == 1
+    assert "1 of 4 pairs are of held-out problems: they are left out." in capsys.readouterr().out
 
 
 def test_what_cannot_be_paired_is_one_sentence_before_a_model_is_loaded(write_jsonl, capsys):

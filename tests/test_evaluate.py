@@ -84,7 +84,7 @@ def test_a_finished_evaluation_shows_its_table_again(compared, capsys):
     evaluate.main(compared)
     output = capsys.readouterr().out
     assert "is finished, nothing was evaluated." in output
-    assert "word_problems, with 95 % intervals; 2 completions a problem" in " ".join(output.split())
+    assert "word_problems, 12 problems, with 95 % intervals; 2 completions a problem" in " ".join(output.split())
     assert "pass@1" in output and "pass@2" in output and "maj@2" in output
     assert output.count(" - starter: pass@1 ") == 2 and "p = " in output
 
@@ -130,3 +130,25 @@ def test_models_that_cannot_be_compared(refused, tmp_path):
     unscored = tmp_path / "unscored.jsonl"
     unscored.write_text(json.dumps({**HELD_OUT[0], "completions": ["1"], "rewards": {"correctness_reward": [1.0]}}))
     assert "has no reward `think_format_reward`" in refused("--models", good, str(unscored))
+
+
+def test_only_problems_in_common_are_compared(tmp_path, capsys):
+    right, wrong = (tmp_path / name for name in ("right.jsonl", "wrong.jsonl"))
+    write_samples(right, [1.0, 1.0])
+    write_samples(wrong, [0.0, 0.0])
+    wrong.write_text("".join(line + "\n" for line in wrong.read_text().splitlines()[:5]))
+    evaluate.main(["--task", "word_problems", "--models", str(right), str(wrong)])
+    assert "right.jsonl: 5 of its 12 problems are in the others, too" in capsys.readouterr().out
+    result = json.loads(Path("runs/eval-word_problems/result.json").read_text())
+    assert [figures["prompts"] for figures in result["models"].values()] == [5, 5]
+    assert result["differences"][str(wrong)]["n"] == 5
+
+
+def test_samples_of_other_problems_than_the_held_out_ones_are_refused(tmp_path, capsys):
+    train = tmp_path / "train.jsonl"
+    write_samples(train, [1.0, 1.0])
+    train.write_text(train.read_text().replace("How many", "Say how many"))
+    with pytest.raises(SystemExit):
+        evaluate.main([*TWO, "--models", str(train), "starter"])
+    assert "have no problem in common: sample the files with --split test" in capsys.readouterr().err
+    assert not Path("runs/eval-word_problems/samples/2.jsonl").exists()

@@ -13,9 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from recipes import hardware, sample
 from recipes.arguments import RecipeParser
 from recipes.errors import InputError
-from recipes.models import STARTER_FOLDER, Source, check_adapter, find_model, load_model
+from recipes.models import STARTER_FOLDER, Source, check_adapter, find_model, load_model, loading_of
 from recipes.qlora import QLoRA
 from recipes.run import FIRST_LINE
+from recipes.samples import is_samples
 
 
 def make_adapter(folder: Path, spread: float, **shape) -> Path:
@@ -164,3 +165,21 @@ def test_an_adapter_is_loaded_over_its_base_in_four_bit_and_trained_only_where_a
     trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * 28 and all("lora_" in name for name in trained)
     assert set(trained.values()) == {torch.float32}
+
+
+def test_a_run_is_loaded_as_it_was_trained(tmp_path):
+    (tmp_path / "run" / "adapter").mkdir(parents=True)
+    (tmp_path / "run" / "given.yaml").write_text(FIRST_LINE + "{}")
+    (tmp_path / "run" / "config.yaml").write_text("load_in_4bit: false\nmodel_revision: null\nlearning_rate: 1\n")
+    for name in ("run", "run/adapter"):
+        assert loading_of(str(tmp_path / name)) == {"load_in_4bit": False}
+    assert loading_of("starter") == loading_of("Qwen/Qwen2.5-0.5B-Instruct") == {}
+
+
+def test_the_folder_of_a_run_that_trains_is_no_file_of_samples(tmp_path):
+    (tmp_path / "samples.jsonl").write_text("{}\n")
+    (tmp_path / "given.yaml").write_text(FIRST_LINE + "{}")
+    (tmp_path / "config.yaml").write_text("rounds: 1\n")
+    assert not is_samples(str(tmp_path))
+    (tmp_path / "config.yaml").write_text("num_prompts: null\n")
+    assert is_samples(str(tmp_path)) and is_samples(str(tmp_path / "samples.jsonl"))

@@ -272,17 +272,15 @@ def test_rows_may_be_whole_conversations_or_text():
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "simpo", "orpo"])
-def test_a_prompt_that_fills_max_length_is_left_out(loss, capsys):
-    lengths = [len(tokenizer.encode(f"<|user|>{prompt}<|assistant|>")) for prompt, *_ in PAIRS]
-    assert lengths[0] < lengths[1]
-    args = config(loss_type=loss, max_length=lengths[1])
-    trainer = preference_trainer(args, four_bit(), ROWS, tokenizer, LORA)
-    assert len(trainer.train_dataset) == 1 and "1 of 2 pairs are left out" in capsys.readouterr().out
+def test_a_pair_that_max_length_would_cut_is_left_out(loss, capsys):
+    long = ROWS[0]["chosen"][0]["content"] * 3
+    rows = Dataset.from_list([*ROWS, {**ROWS[0], "chosen": [{"role": "assistant", "content": long}]}])
+    args = config(loss_type=loss, max_length=30)
+    trainer = preference_trainer(args, four_bit(), rows, tokenizer, LORA)
+    assert len(trainer.train_dataset) == 2 and "1 of 3 pairs are longer than --max_length" in capsys.readouterr().out
     batch = next(iter(trainer.get_train_dataloader()))
-    longest = max(value.shape[1] for name, value in batch.items() if name.endswith("input_ids"))
-    assert longest == lengths[1]
     assert trainer.compute_loss(trainer.model, batch).isfinite()
-    with pytest.raises(InputError, match="--max_length 3 is shorter than every prompt"):
+    with pytest.raises(InputError, match="--max_length 3 is shorter than every pair"):
         preference_trainer(config(loss_type=loss, max_length=3), four_bit(), ROWS, tokenizer, LORA)
 
 

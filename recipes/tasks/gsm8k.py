@@ -5,7 +5,7 @@ from recipes.tasks.loading import load_question_answer
 
 
 def load(dataset_name: str | None, dataset_config: str | None, seed: int):
-    return load_question_answer(dataset_name or "openai/gsm8k", dataset_config, seed)
+    return load_question_answer(dataset_name or "openai/gsm8k", dataset_config)
 
 
 task = Task(load=load)

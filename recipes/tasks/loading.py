@@ -13,10 +13,11 @@ COLUMNS = ["question", "answer"]
 HELD_OUT = 0.1  # the share held out where the data set has no test split
 
 
-def load_question_answer(dataset_name: str, dataset_config: str | None, seed: int) -> tuple[Dataset, Dataset]:
+def load_question_answer(dataset_name: str, dataset_config: str | None) -> tuple[Dataset, Dataset]:
     """The train and the held-out rows of `dataset_name`: a hub id, a folder, or a JSONL file.
 
-    Without a `test` (or `validation`) split a tenth of the rows is held out, by `seed`.
+    Without a `test` (or `validation`) split a tenth of the rows is held out, whatever the run's seed is: what one run
+    was trained on must not be what another is judged by.
     Raises `InputError` for whatever is missing, empty, unreadable or without the two columns.
     """
     splits = _read(dataset_name, dataset_config)
@@ -34,14 +35,14 @@ def load_question_answer(dataset_name: str, dataset_config: str | None, seed: in
     if len(train) < 2:
         raise InputError(f"The data set {dataset_name} has {len(train)} rows to train on; it needs at least 2.")
     if held_out is None:
-        parts = train.train_test_split(test_size=max(1, round(len(train) * HELD_OUT)), seed=seed)
+        parts = train.train_test_split(test_size=max(1, round(len(train) * HELD_OUT)), seed=0)
         train, held_out = parts["train"], parts["test"]
     return train.select_columns(COLUMNS), held_out.select_columns(COLUMNS)
 
 
-def load_preferences(name: str, config: str | None) -> Dataset:
+def load_preferences(name: str) -> Dataset:
     """The train rows of a preference set, `prompt` (or none), `chosen` and `rejected`, from where task rows come."""
-    splits = _read(name, config, "--preferences", "`prompt`, `chosen` and `rejected`")
+    splits = _read(name, None, "--preferences", "`prompt`, `chosen` and `rejected`")
     rows = splits.get("train") or next(iter(splits.values()))
     check_preferences(rows.column_names, name)
     return rows.select_columns([column for column in ("prompt", "chosen", "rejected") if column in rows.column_names])

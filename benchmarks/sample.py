@@ -3,8 +3,9 @@
     python -m benchmarks.sample --rounds 8 --num_prompts 64
 
 On the bundled starter, in 4-bit, on one thread, side by side in one process, in turns: the sampler (`recipes.sample`:
-sorted, scored, written as it goes), a loop of `model.generate` at the same batch size over the same prompts in their
-own order, which only decodes, and the same loop with one prompt at a time. A ratio is of completions per second.
+sorted, scored, written as it goes), a loop of `model.generate` at the same batch size over the same prompts, sorted
+longest first as the sampler does, which only decodes, and the same loop with one prompt at a time. So no part of a
+ratio, which is of completions per second, is the gain from sorting.
 Scoring's share is that of the time that the sampler spends judging and writing. Memory is the process's resident
 memory after the sampler has seen the first prompts, and after it has seen all: it must not grow with their number.
 """
@@ -29,9 +30,10 @@ from recipes.job import Job, begin
 
 
 def bare(model, tokenizer, rows: Dataset, job: Job, size: int) -> int:
-    """The loop that one would write; returns how many completions it made."""
+    """The loop that one would write, over the sampler's batches; returns how many completions it made."""
     config, made = job.config, 0
-    prompts = [prompt for prompt in rows["prompt"] for _ in range(config.num_generations)]
+    longest_first = sorted(rows, key=lambda row: -len(row["question"]))
+    prompts = [row["prompt"] for row in longest_first for _ in range(config.num_generations)]
     for start in range(0, len(prompts), size):
         texts = as_text(tokenizer, prompts[start : start + size], config)
         inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import functools
 import sys
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -16,12 +17,14 @@ The GPU ran out of memory. Lower these flags, in this order:
   1. --per_device_train_batch_size  (halve it and double --gradient_accumulation_steps: slower, same result)
   2. --max_completion_length        (shorter thoughts)
   3. --generation_batch_size        (fewer completions at a time; a multiple of the batch size)
+  For sampling and evaluation: --per_device_eval_batch_size
 The first goes on where this run stopped; the others make another run: add --overwrite.
 Or take a smaller model with --model_name_or_path."""
+LONGEST = 2000  # characters of a message: what it quotes may come from a file of any size
 
 
 @contextlib.contextmanager
-def refused_settings():
+def refused_settings(who: str = "The trainer"):
     """Around a library's construction: what it refuses is a user's mistake, said in the library's words."""
     try:
         yield
@@ -30,12 +33,17 @@ def refused_settings():
     except Exception as error:  # libraries raise many kinds
         if _is_out_of_memory(error):
             raise
-        raise InputError(f"The trainer refuses these settings: {type(error).__name__}: {one_line(error)}") from error
+        raise InputError(f"{who} refuses these settings: {type(error).__name__}: {one_line(error)}") from error
 
 
 def one_line(message: object) -> str:
     """A message without its line breaks; an exception without one by its name."""
     return " ".join(str(message).split()) or type(message).__name__
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a terminal obeys them, and a model or a stranger wrote this."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c)[0] != "C")
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -57,7 +65,9 @@ def exit_kindly(main):
         try:
             return main(*args, **kwargs)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            message = printable(one_line(error))
+            cut = " ..." if len(message) > LONGEST else ""
+            print(f"error: {message[:LONGEST]}{cut}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("\nStopped. What was saved is kept: run the same command to go on.", file=sys.stderr)

@@ -4,13 +4,15 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
 from recipes.arguments import flag
-from recipes.errors import InputError
+from recipes.errors import InputError, refused_settings
 from recipes.models import Source
+from recipes.qlora import loading
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Generation:
     min_p: float | None = flag(None, "Sample among tokens at least this likely, as a share of the likeliest.")
     repetition_penalty: float = flag(1.0, "Above 1, tokens that occurred before become less likely.")
     max_completion_length: int = flag(256, "Longest completion in tokens.")
-    generation_kwargs: dict | str | None = flag(None, "More of transformers' generation settings, as JSON.")
+    generation_kwargs: dict | str | None = flag(None, "More generation settings, of transformers or vLLM, as JSON.")
     chat_template_kwargs: dict | str | None = flag(None, "Settings of the chat template, as JSON.")
     cache_implementation: str | None = flag(None, "Kind of key-value cache, such as static.")
 
@@ -57,6 +59,8 @@ class Completion:
 
 # Prompts (chat messages) to one completion each, in one batch.
 Generate = Callable[[list[list[dict]]], list[Completion]]
+
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values that vLLM takes for max_lora_rank
 
 
 def with_transformers(model, tokenizer, config, temperature: float, ends: list[int]) -> Generate:
@@ -99,46 +103,72 @@ def with_transformers(model, tokenizer, config, temperature: float, ends: list[i
         model.train(was_training)
         return [_completion(tokens, tokenizer, ends) for tokens in outputs[:, inputs["input_ids"].shape[1] :].tolist()]
 
-    return generate
+    return tried(generate)
 
 
-def with_vllm(source: Source, tokenizer, config) -> Generate:
-    """Sample with vLLM; the same settings as `with_transformers`, far faster on a GPU."""
+def with_vllm(source: Source, tokenizer, config, model_args) -> Generate:
+    """Sample with vLLM; the same settings as `with_transformers`, far faster on a GPU.
+
+    Each completion has a seed of its own, drawn from torch's generator: seed that, and the seeds are the same. vLLM
+    still promises the same completions only with VLLM_ENABLE_V1_MULTIPROCESSING=0 in the environment, on the same GPU.
+
+    Args:
+        config (`recipes.sample.SampleConfig`): `model_init_kwargs`, which are transformers', must be None.
+        model_args (`trl.ModelConfig`): precision and revision.
+    """
+    if config.model_init_kwargs:
+        raise InputError("--model_init_kwargs are transformers' and vLLM takes none of them: drop them or --use_vllm.")
     try:
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
     except ImportError as error:
         raise InputError("--use_vllm needs vLLM: pip install vllm, or drop the flag.") from error
-    engine = LLM(
-        source.base,
-        seed=config.seed,
-        enable_lora=source.adapter is not None,
-        max_lora_rank=64,
-        trust_remote_code=config.trust_remote_code,
-        **(config.model_init_kwargs or {}),
-    )
-    how = SamplingParams(
-        max_tokens=config.max_completion_length,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        min_p=config.min_p or 0.0,
-        repetition_penalty=config.repetition_penalty,
-        **(config.generation_kwargs or {}),
-    )
+    options = loading(config, model_args)
+    revision = source.revision or options["revision"]
     lora = LoRARequest("adapter", 1, str(source.adapter)) if source.adapter else None
+    with refused_settings("vLLM"):
+        engine = LLM(
+            source.base,
+            dtype=options["dtype"] or "auto",
+            revision=revision,
+            tokenizer_revision=revision,
+            seed=config.seed,
+            trust_remote_code=config.trust_remote_code,
+            **({"enable_lora": True, "max_lora_rank": lora_rank(source.adapter)} if lora else {}),
+        )
+    how = {
+        "max_tokens": config.max_completion_length,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "top_k": config.top_k,
+        "min_p": config.min_p or 0.0,
+        "repetition_penalty": config.repetition_penalty,
+        **(config.generation_kwargs or {}),
+    }
 
     def generate(prompts: list[list[dict]]) -> list[Completion]:
         texts = as_text(tokenizer, prompts, config)
         inputs = [{"prompt_token_ids": tokenizer.encode(text, add_special_tokens=False)} for text in texts]
-        outputs = [output.outputs[0] for output in engine.generate(inputs, how, lora_request=lora, use_tqdm=False)]
+        # One for each: with the same seed, the completions of a prompt would all be the same.
+        seeds = torch.randint(2**31, (len(prompts),)).tolist()
+        hows = [SamplingParams(**{**how, "seed": seed}) for seed in seeds]
+        outputs = [output.outputs[0] for output in engine.generate(inputs, hows, lora_request=lora, use_tqdm=False)]
         texts = [tokenizer.decode(output.token_ids, skip_special_tokens=True) for output in outputs]
         return [
             Completion(text, len(output.token_ids), truncated=output.finish_reason == "length")
             for text, output in zip(texts, outputs, strict=True)
         ]
 
-    return generate
+    return tried(generate)
+
+
+def lora_rank(adapter: Path) -> int:
+    """The least `max_lora_rank` of vLLM's that an adapter fits into; raises `InputError` where none is enough."""
+    made = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    needed = max([made.get("r") or 1, *(made.get("rank_pattern") or {}).values()])
+    if needed > VLLM_RANKS[-1]:
+        raise InputError(f"{adapter} has rank {needed}, vLLM takes up to {VLLM_RANKS[-1]}: `make merge` it first.")
+    return next(rank for rank in VLLM_RANKS if rank >= needed)
 
 
 def sample(generate: Generate, prompts: list[list[dict]], batch_size: int) -> list[Completion]:
@@ -157,7 +187,7 @@ def sample(generate: Generate, prompts: list[list[dict]], batch_size: int) -> li
 
 def as_text(tokenizer, prompts: list[list[dict]], config) -> list[str]:
     """Prompts as the model reads them."""
-    template = {"add_generation_prompt": True, "tokenize": False, **(config.chat_template_kwargs or {})}
+    template = {**(config.chat_template_kwargs or {}), "add_generation_prompt": True, "tokenize": False}
     return [tokenizer.apply_chat_template(prompt, **template) for prompt in prompts]
 
 
@@ -168,8 +198,23 @@ def end_of_turn(tokenizer, config) -> str:
     completion itself may drop its thoughts (DeepSeek-R1-Distill) or put an empty one in front (Qwen3).
     """
     turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
-    turn = tokenizer.apply_chat_template(turn, tokenize=False, **(config.chat_template_kwargs or {}))
+    template = {**(config.chat_template_kwargs or {}), "add_generation_prompt": False, "tokenize": False}
+    turn = tokenizer.apply_chat_template(turn, **template)
     return turn.rpartition("@@")[2].strip()
+
+
+def tried(generate: Generate) -> Generate:
+    """`generate`, whose first call says in one sentence what the library refuses; what fails later is no setting."""
+    tried = False
+
+    def trying(prompts: list[list[dict]]) -> list[Completion]:
+        nonlocal tried
+        with contextlib.nullcontext() if tried else refused_settings("The sampler"):
+            completions = generate(prompts)
+        tried = True
+        return completions
+
+    return trying
 
 
 def _completion(tokens: list[int], tokenizer, ends: list[int]) -> Completion:

@@ -9,10 +9,12 @@ the base is read in 4-bit, dequantized, and the adapter is added to that. Then b
 
 import json
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from recipes import hardware
@@ -86,10 +88,23 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def merge(adapter: Path, base: nn.Module) -> nn.Module:
-    """`base` with `adapter` added to its weights, in full precision."""
+    """`base` with `adapter` added to its weights: summed up in float32, then rounded once to what `base` computes in.
+
+    4-bit weights are first what they are in training: dequantized in the precision that `base` computes in.
+    """
     if getattr(base, "is_quantized", False):
         base = base.dequantize()
-    return PeftModel.from_pretrained(base, adapter).merge_and_unload(progressbar=False, safe_merge=True)
+    model = PeftModel.from_pretrained(base, adapter)
+    for layer in [module for module in model.modules() if isinstance(module, BaseTunerLayer)]:
+        dtypes = [(parameter, parameter.dtype) for parameter in layer.get_base_layer().parameters(recurse=False)]
+        for parameter, _ in dtypes:
+            parameter.data = parameter.data.float()  # of one layer at a time: a whole model may not fit in float32
+        layer.merge(safe_merge=True)
+        for parameter, dtype in dtypes:
+            parameter.data = parameter.data.to(dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="All adapters are already merged")
+        return model.merge_and_unload(progressbar=False)
 
 
 def agreement(apart: list[Completion], together: list[Completion], rows, correctness: GuardedReward) -> dict:

@@ -52,7 +52,7 @@ def preflight(
     model_config, tokenizer = _read_model(model_args, config)
     if not isinstance(config.chat_template_kwargs or {}, dict):
         raise InputError("--chat_template_kwargs must be JSON in braces, such as '{\"enable_thinking\": false}'.")
-    template = {"add_generation_prompt": True, "tokenize": False, **(config.chat_template_kwargs or {})}
+    template = {**(config.chat_template_kwargs or {}), "add_generation_prompt": True, "tokenize": False}
     prompt_of, prefill = _check_template(tokenizer, task, template)
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
     rewards = [GuardedReward(reward, prefill) for reward in task.reward_funcs]
@@ -227,7 +227,7 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task, template: di
         try:
             rendered = tokenizer.apply_chat_template(prompt_of("1 + 1?"), **template)
             break
-        except TemplateError as error:
+        except (TemplateError, ValueError, TypeError) as error:  # the user's settings of the template, too
             refusal = one_line(error)
     else:
         raise InputError(f"The chat template cannot render a question: {refusal}.")

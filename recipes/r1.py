@@ -6,7 +6,8 @@
     make r1-gsm8k FROM=sft ARGS="--model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --rl.max_steps 100"
 
 Each stage is a run of a recipe in a folder of its own, runs/r1-<task>/<stage>, which the next stage reads. The same
-command goes on where it stopped; FROM=stage does that stage and the later ones anew, or begins with it.
+command goes on where it stopped; FROM=stage does that stage, if it has ended, and the later ones anew, or begins with
+it, and the command without FROM goes on from there. pipeline.yaml keeps the base model and the stages left out.
 `--<stage>.<flag> value` sets a flag of one stage.
 """
 
@@ -18,9 +19,9 @@ from pathlib import Path
 from recipes import hardware
 from recipes.errors import InputError, did_you_mean, exit_kindly
 from recipes.models import find_model
-from recipes.run import delete_run, read_yaml
-from recipes.stage_flags import stage_flags
-from recipes.stages import print_stages, run_stage
+from recipes.run import is_worth_keeping, lock, read_yaml
+from recipes.stage_flags import check_stage, stage_flags
+from recipes.stages import delete_stages, print_stages, read_pipeline, run_stage, was_given, write_pipeline
 from recipes.tasks import load_task
 from rewards import language_consistency_reward
 
@@ -45,7 +46,9 @@ R1 = [
     Stage("rl", "grpo", ("cold_start",), None, {}, {"max_steps": 40}),
     Stage("samples", "sample", ("rl", "cold_start"), None, {"num_prompts": 1000}, {"num_generations": 4}),
     Stage("sft", "sft", (), "samples", {"keep_per_prompt": 2, "keep": "random"}),
-    Stage("final", "grpo", ("sft", "rl", "cold_start"), None, {"max_steps": 100}, {"max_steps": 20}),
+    Stage(
+        "final", "grpo", ("sft", "rl", "cold_start"), None, {"max_steps": 100}, {"max_steps": 20, "learning_rate": 3e-4}
+    ),
 ]
 R1_ZERO = [Stage("rl", "grpo")]
 DISTILL = [
@@ -60,33 +63,83 @@ PIPELINES = {"r1": R1, "r1_zero": R1_ZERO, "distill": DISTILL}
 @exit_kindly
 def main(argv: list[str] | None = None) -> None:
     args, stages, flags = parse(sys.argv[1:] if argv is None else argv)
+    folder, machine = Path(args.output_dir), hardware.detect()
+    checked = {
+        stage.name: check_stage(
+            stage.name, stage.recipe, settings_of(stage, args, {}) | flags.get(stage.name, {}), machine
+        )
+        for stage in stages
+    }
+    left_out = stages_left_out(args, stages)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder)
+    except OSError as error:
+        raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}.") from error
+    with held:
+        run_stages(args, stages, flags, left_out, completions_per_step(checked[stages[-1].name]))
+
+
+def run_stages(args, stages: list[Stage], flags: dict[str, dict], left_out: list[str], per_step: int) -> None:
+    """One after the other, as far as they have not ended; `per_step` completions cost one step of distill's RL."""
     folder, results = Path(args.output_dir), {}
-    first = [stage.name for stage in stages].index(args.from_stage or stages[0].name)
-    missing = [stage.name for stage in stages[:first] if not (folder / stage.name / "result.json").exists()]
-    for stage in stages[first:]:
-        for name in (stage.samples, *stage.needs):
-            if name in missing:
-                raise InputError(f"The stage {stage.name} needs what {name} makes: begin with FROM={name}.")
-    for stage in stages[first:] if args.from_stage else []:
-        delete_run(folder / stage.name)
+    pipeline = {"pipeline": args.pipeline, "task": args.task, "model_name_or_path": args.model_name_or_path}
+    pipeline["left_out"] = left_out
+    if not has_begun(folder, stages):
+        write_pipeline(folder, pipeline)
     for number, stage in enumerate(stages):
-        if stage.name in missing:
-            print(f"Stage {stage.name}: left out.")
+        if stage.name in left_out:
+            print(f"Stage {stage.name}: left out. FROM={stage.name} begins with it.")
             continue
         print(f"\nStage {number + 1} of {len(stages)}: {stage.name}", flush=True)
-        settings = settings_of(stage, args, results) | flags.get(stage.name, {})
+        settings = settings_of(stage, args, results, per_step) | flags.get(stage.name, {})
+        own = folder / stage.name
+        if stage.name == args.from_stage:  # only now: what is kept before it has proved to be of these settings
+            unfinished = was_given(own, settings) and not (own / "result.json").exists()
+            delete_stages([folder / later.name for later in stages[number + unfinished :]])
+            write_pipeline(folder, pipeline)
         try:
             results[stage.name] = run_stage(stage.recipe, settings)
-        except SystemExit:
-            if (folder / stage.name / "result.json").exists():  # of other settings
+        except SystemExit as stop:
+            if is_worth_keeping(own) and not was_given(own, settings):
                 print(f"FROM={stage.name} does that stage and the later ones anew.", file=sys.stderr)
+            elif args.from_stage and stop.code != 2:
+                print("Go on without FROM: with it, what has ended is done anew.", file=sys.stderr)
             raise
-    compute = passes(results) if args.pipeline == "distill" else None
+    compute = None
+    if args.pipeline == "distill":
+        compute = passes(results, completions_per_step(read_yaml(folder / "rl" / "config.yaml")))
     product = "student" if args.pipeline == "distill" else stages[-1].name
     print_stages(folder, results, product, compute)
 
 
-def settings_of(stage: Stage, args, results: dict) -> dict:
+def stages_left_out(args, stages: list[Stage]) -> list[str]:
+    """The stages before FROM that have not ended; without FROM, those of an earlier one.
+
+    Raises `InputError` where a stage that is to run needs one of them.
+    """
+    names, folder = [stage.name for stage in stages], Path(args.output_dir)
+    unended = [name for name in names if not (folder / name / "result.json").exists()]
+    first = names.index(args.from_stage or names[0])
+    before = names[:first] if args.from_stage else read_pipeline(folder).get("left_out", [])
+    left_out = [name for name in unended if name in before]
+    for stage in stages:
+        to_run = stage.name in unended or (args.from_stage and names.index(stage.name) >= first)
+        for name in (stage.samples, *stage.needs) if to_run and stage.name not in left_out else ():
+            if name in left_out:
+                raise InputError(f"The stage {stage.name} needs what {name} makes: begin with FROM={name}.")
+    return left_out
+
+
+def has_begun(folder: Path, stages: list[Stage]) -> bool:
+    return any(is_worth_keeping(folder / stage.name) for stage in stages)
+
+
+def completions_per_step(settings: dict) -> int:
+    return settings.get("per_device_train_batch_size", 1) * settings.get("gradient_accumulation_steps", 1)
+
+
+def settings_of(stage: Stage, args, results: dict, per_step: int = hardware.COMPLETIONS_PER_STEP) -> dict:
     """A stage's flags: what every stage is given, what this one sets, and what the stages before it have made."""
     shared = ("task", "dataset_name", "dataset_config", "seed", "report_to", "model_name_or_path")
     settings = {name: getattr(args, name) for name in shared if getattr(args, name) is not None}
@@ -103,21 +156,22 @@ def settings_of(stage: Stage, args, results: dict) -> dict:
         settings.pop("report_to", None)
     elif LANGUAGE not in [reward.__name__ for reward in load_task(args.task).reward_funcs]:
         settings["extra_rewards"] = [LANGUAGE]
-    if args.pipeline == "distill" and stage.name == "rl":  # as many steps as cost what the distillation did
-        settings["max_steps"] = max(1, round(passes(results)["student"] / (3 * hardware.COMPLETIONS_PER_STEP)))
+    if stage.needs and "student" in results:  # as many steps as cost what the distillation did
+        settings["max_steps"] = max(1, round(passes(results, per_step)["student"] / (3 * per_step)))
     return settings
 
 
-def passes(results: dict) -> dict[str, int]:
+def passes(results: dict, per_step: int) -> dict[str, int]:
     """What both arms of a distillation cost, in passes over a completion; the teacher's own training is not counted.
 
+    `per_step` is the number of completions in a step of RL: batch x accumulation.
     Writing one is a forward pass, training on one a forward and a backward pass (under LoRA the weights' own gradients
     fall away).
     """
     student = results["student"]
     found = {"student": round(results["samples"]["completions"] + 2 * student["examples"] * student["epochs"])}
     if "rl" in results:
-        found["rl"] = 3 * hardware.COMPLETIONS_PER_STEP * results["rl"]["steps"]
+        found["rl"] = 3 * per_step * results["rl"]["steps"]
     return found
 
 
@@ -132,7 +186,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, d
     for name in ("dataset_name", "dataset_config", "model_name_or_path", "output_dir"):
         parser.add_argument(f"--{name}", help="As in the recipes.")
     parser.add_argument("--report_to", help="As in the recipes.", default="none")
-    parser.add_argument("--from_stage", help="Do this stage and the later ones anew, or begin with it.")
+    parser.add_argument(
+        "--from_stage", help="Do this stage, if it has ended, and the later ones anew, or begin with it."
+    )
     parser.add_argument("--final", choices=["grpo", "dpo"], default="grpo", help="The recipe of r1's last stage.")
     parser.add_argument("--teacher", help="Distill from this model, and train no teacher.")
     parser.add_argument("--seed", type=int, default=42)
@@ -155,11 +211,14 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, d
         )
     if args.teacher and args.pipeline != "distill":
         raise InputError("--teacher is for --pipeline distill: drop it.")
+    folder = Path(args.output_dir)
+    old = read_pipeline(folder)
+    if old and (old.get("pipeline"), old.get("task")) != (args.pipeline, args.task):
+        held = f"the pipeline {old.get('pipeline')} of {old.get('task')}"
+        raise InputError(f"{folder} holds {held}: choose another --output_dir.")
     if args.model_name_or_path is None:  # one base for all stages, whatever memory is free when they begin
-        of_base = [stage.name for stage in stages if stage.recipe != "sample" and not stage.models]
-        begun = [path for name in of_base if (path := Path(args.output_dir) / name / "config.yaml").exists()]
-        chosen = read_yaml(begun[0]) if begun else hardware.defaults(machine, load_task(args.task), named)
-        args.model_name_or_path = chosen["model_name_or_path"]
+        kept = old if has_begun(folder, stages) else {}
+        args.model_name_or_path = (hardware.defaults(machine, load_task(args.task), named) | kept)["model_name_or_path"]
     own = [option for action in parser._actions for option in action.option_strings]
     return args, stages, stage_flags(rest, {stage.name: stage.recipe for stage in stages}, own)
 

@@ -1,6 +1,5 @@
 """What a run did, at a glance: the table of before and after, three samples side by side, and the curve."""
 
-import unicodedata
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recipes.errors import printable
 from recipes.record import read_metrics
 from recipes.run import Run
 from recipes.tasks import Task
@@ -38,11 +38,6 @@ def print_result(run: Run) -> None:
     for old, new in list(zip(run.load_samples("before"), run.load_samples("after"), strict=False))[:SAMPLES_SHOWN]:
         samples.add_row(*(Text(printable(text)) for text in (old["question"], old["completion"], new["completion"])))
     console.print(samples)
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: a terminal obeys them, and a model wrote this."""
-    return "".join(c for c in text if c == "\n" or unicodedata.category(c)[0] != "C")
 
 
 # What a trainer's curves are called: (logged name, title, the figure of the evaluations that goes with it).

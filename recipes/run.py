@@ -9,6 +9,7 @@ checkpoint-*/    the last two states to resume from
 adapter/         the trained LoRA adapter
 curve.png        accuracy, format, length and entropy over the steps
 result.json      the figures, once the run has ended
+_lock            empty; held by the process that is at work here
 """
 
 import json
@@ -19,6 +20,11 @@ from pathlib import Path
 
 import yaml
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked
+    fcntl = None
+
 from recipes.errors import InputError, one_line
 
 FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
@@ -28,6 +34,8 @@ FILES = (
     *("before.json", "after.json", "metrics.jsonl", "samples.jsonl", "curve.png", "README.md"),
     *("config.yaml", "given.yaml"),
 )
+
+LOCK = "_lock"  # not ".lock": the trainer uploads every file of the folder but those that begin with "_"
 
 # Not kept: a run that is repeated must not upload, delete or log in because the first one did.
 NOT_STORED = re.compile(r"overwrite|dry_run|report_to|push_to_hub|hub_\w+|\w+_hub_repo")
@@ -50,15 +58,14 @@ class Run:
         self.settings, self.given = stored(settings), stored(given or {})
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--output_dir {folder} is a file: choose a folder.")
-        self.replace, self.changed = False, []
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        self.replace, self.changed, self.lock = False, [], None
+        if holds_files(self.folder):
             if not is_run(self.folder):
                 raise InputError(f"{folder} holds files that are no run of ours: choose another --output_dir.")
             config = self.folder / "config.yaml"
             self.changed = changed(read_yaml(config) if config.exists() else {}, self.settings)
             finished = self.load("result.json") is not None
-            begun = ("metrics.jsonl", "samples.jsonl", "samples/1.jsonl")  # of training, sampling, an evaluation
-            worth_keeping = finished or any((self.folder / name).exists() for name in begun)
+            worth_keeping = is_worth_keeping(self.folder)
             self.replace = overwrite and worth_keeping and (finished or bool(self.changed))
             if self.changed and worth_keeping and not overwrite:
                 more = f" and {len(self.changed) - 4} more" if len(self.changed) > 4 else ""
@@ -69,13 +76,17 @@ class Run:
         self.result = None if self.replace else self.load("result.json")
 
     def begin(self) -> None:
-        """Create the folder, in place of an old run if that is asked for; from here on the run can be resumed."""
+        """Create the folder, in place of an old run if that is asked for; from here on the run can be resumed.
+
+        Raises `InputError` where another process is at work in it.
+        """
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = lock(self.folder)  # for as long as this process lives
             if self.replace:
                 delete_run(self.folder)
             elif self.changed:  # a run that never took a step leaves at most an evaluation behind
                 (self.folder / "before.json").unlink(missing_ok=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / "given.yaml", FIRST_LINE + yaml.safe_dump(self.given))
             write_atomically(self.folder / "config.yaml", yaml.safe_dump(self.settings))
             (self.folder / "samples").mkdir(exist_ok=True)
@@ -115,6 +126,23 @@ class Run:
         return None
 
 
+def lock(folder: Path):
+    """The open lock file of `folder`: until it is closed, no other process gets it; raises `InputError` where one has.
+
+    A POSIX lock, not `flock`: a forked child does not inherit it, and so cannot hold it when this process was killed.
+    """
+    file = (folder / LOCK).open("a")
+    try:
+        if fcntl:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.close()
+        raise InputError(f"Another process is at work in {folder}: wait for it, or end it.") from error
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The newest first."""
     found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
@@ -129,12 +157,31 @@ def delete_run(folder: Path) -> None:
     for written in (*checkpoints(folder), *(folder / name for name in FOLDERS)):
         if written.is_dir():
             shutil.rmtree(written)
-    for earlier in folder.glob("round_*"):
-        delete_run(earlier)
+    delete_rounds(folder)
     if (folder / "merged" / "merge.json").exists():
         shutil.rmtree(folder / "merged")
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
+
+
+def delete_rounds(folder: Path) -> None:
+    """Delete the runs of iterative DPO in `folder`, and the settings that each was given."""
+    for earlier in folder.glob("round_*"):
+        if is_run(earlier):
+            with lock(earlier):
+                earlier.with_name(earlier.name + ".yaml").unlink(missing_ok=True)
+                delete_run(earlier)
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether `folder` is one and holds anything but a lock."""
+    return folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
+
+
+def is_worth_keeping(folder: Path) -> bool:
+    """Whether the run in `folder` has ended, or has something of training, sampling or an evaluation to go on from."""
+    begun = ("result.json", "metrics.jsonl", "samples.jsonl", "samples/1.jsonl")
+    return any((folder / name).exists() for name in begun)
 
 
 def is_run(folder: Path) -> bool:

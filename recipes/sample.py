@@ -19,13 +19,16 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from recipes.arguments import TaskArguments, flag
-from recipes.errors import exit_kindly
+from recipes.errors import InputError, exit_kindly
 from recipes.generation import Completion, Generate, Sampling, with_transformers, with_vllm
 from recipes.job import Job, begin
 from recipes.measures import measure
 from recipes.models import end_tokens, find_model, load_model
 from recipes.run import Run
+from recipes.samples import is_samples
 from recipes.scoring import appending, score_file, scored, whole_lines, write
+
+VLLM_BATCHES = 16  # vLLM itself chooses how many fit: its batches only have to be large
 
 
 @dataclass
@@ -44,7 +47,7 @@ class SampleConfig(Sampling):
     use_vllm: bool = flag(False, "Sample with vLLM (pip install vllm), which reads no 4-bit weights here.")
     output_dir: str = "runs/sample"
     seed: int = 42
-    per_device_eval_batch_size: int = 64
+    per_device_eval_batch_size: int = flag(64, f"Completions at a time; with --use_vllm {VLLM_BATCHES} times as many.")
     use_cpu: bool = False
     trust_remote_code: bool = False
     model_init_kwargs: dict | str | None = None
@@ -77,7 +80,13 @@ def generator(job: Job) -> Generate:
     """The job's model, loaded, as a function from prompts to completions."""
     config, tokenizer, name = job.config, job.checked.tokenizer, job.model_args.model_name_or_path
     if config.use_vllm:
-        return with_vllm(find_model(name), tokenizer, config)
+        # vLLM keeps its memory until the process ends: a second engine would find none.
+        if sum(not is_samples(other) for other in getattr(job.args, "models", None) or []) > 1:
+            raise InputError(
+                "--use_vllm samples one model a run: sample each with `python -m recipes.sample --split test` and give "
+                "--models the folders of these runs."
+            )
+        return with_vllm(find_model(name), tokenizer, config, job.model_args)
     model = load_model(name, config, job.model_args)
     return with_transformers(model, tokenizer, config, config.temperature, end_tokens(model, tokenizer))
 
@@ -86,9 +95,11 @@ def sample_to_file(file: Path, generate: Generate, rows: Dataset, job: Job) -> N
     """Write `num_generations` scored completions of each of `rows` to `file`, going on where it ends.
 
     A batch is always made of the same prompts and begins with a seed of its own: a file that was interrupted ends up
-    the same, and what is held in memory does not depend on how many rows there are.
+    the same (with vLLM, as far as vLLM promises it: see `with_vllm`), and what is held in memory does not depend on how
+    many rows there are.
     """
     n, size, seed = job.config.num_generations, job.config.per_device_eval_batch_size, job.config.seed
+    size *= VLLM_BATCHES if getattr(job.config, "use_vllm", False) else 1
     order = sorted(range(len(rows)), key=[-len(question) for question in rows["question"]].__getitem__)
     total, done = len(rows) * n, whole_lines(file) * n
     pending: list[Completion] = []  # of rows that are not complete

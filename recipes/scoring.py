@@ -1,5 +1,7 @@
 """Score completions by a task's rewards, and write them down: one JSONL row per prompt, as recipes/samples.py reads."""
 
+import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -16,6 +18,7 @@ from rewards import calling
 from rewards.completions import completion_text
 
 ROWS_AT_ONCE = 64  # of completions made elsewhere
+SCORED_FILE = "samples/scored_file.json"  # of the run's folder: which file its samples.jsonl scores
 
 
 def scored(rows: list[dict], groups: list[list[Completion]], task_name: str, rewards: list, weights) -> list[dict]:
@@ -42,9 +45,16 @@ def scored(rows: list[dict], groups: list[list[Completion]], task_name: str, rew
     return written
 
 
+@contextlib.contextmanager
 def appending(file: Path):
-    """`file`, opened for `write`; half a character, which UTF-8 cannot hold, becomes JSON's escape of it."""
-    return file.open("a", encoding="utf-8", errors="backslashreplace")
+    """`file`, opened for `write`; half a character, which is no Unicode text, becomes a question mark."""
+    with file.open("a", encoding="utf-8", errors="replace") as out:
+        try:
+            yield out
+        except BaseException:
+            if not out.tell():  # settings that were refused at the first batch have not begun a run
+                file.unlink()
+            raise
 
 
 def write(file, rows: list[dict]) -> None:
@@ -69,11 +79,22 @@ def whole_lines(file: Path) -> int:
 
 
 def score_file(given: Path, file: Path, job) -> None:
-    """Score completions made elsewhere (rows of `question` or `prompt`, `answer` and `completions`) into `file`."""
+    """Score completions made elsewhere (rows of `question` or `prompt`, `answer` and `completions`) into `file`.
+
+    Goes on where `file` ends. Raises `InputError` where `given` is not what it was then, unless `--overwrite` is given.
+    """
     if not given.is_file():
         raise InputError(f"There is no file {given}: give --completions a JSONL file.")
     total = sum(1 for _ in _given_rows(given, job.task))  # to the end first: a mistake in the last line costs no hour
+    with given.open("rb") as content:
+        scores = {"sha256": hashlib.file_digest(content, "sha256").hexdigest()}
     done = whole_lines(file)
+    if done and job.run.load(SCORED_FILE) != scores:
+        if not job.args.overwrite:
+            raise InputError(f"{given} has changed since {file} was begun: add --overwrite to score all of it anew.")
+        file.unlink()
+        done = 0
+    job.run.save(SCORED_FILE, scores)
     rows = itertools.islice(_given_rows(given, job.task), done, None)
     with appending(file) as out, tqdm(total=total, initial=done, desc="scoring", disable=None) as bar:
         while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
@@ -114,12 +135,20 @@ def _given_row(row: dict, task: Task, where: str) -> dict:
         if not isinstance(values, list) or len(values) != len(texts) or {type(v) for v in values} - {kind, type(None)}:
             raise InputError(f"{where}: `{name}` must be a list of {values_are} or null, one for each completion.")
         columns.append(values)
+    texts = [_unicode(completion_text(text)) for text in texts]
+    question = _unicode(question)
+    prompt = [{**message, "content": _unicode(message["content"])} for message in prompt or task.prompt(question)]
     return {
         "question": question,
-        "answer": str(row["answer"]),
-        "prompt": prompt or task.prompt(question),
-        "completions": [Completion(completion_text(t), n, cut) for t, n, cut in zip(texts, *columns, strict=True)],
+        "answer": _unicode(str(row["answer"])),
+        "prompt": prompt,
+        "completions": [Completion(*columns) for columns in zip(texts, *columns, strict=True)],
     }
+
+
+def _unicode(text: str) -> str:
+    """Half a character (JSON's "\\ud800"), which no file, tokenizer or table takes, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _is_message(value) -> bool:

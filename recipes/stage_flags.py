@@ -1,5 +1,6 @@
 """Flags of single stages on the command line of a pipeline: --rl.max_steps 100 --sft.learning_rate 1e-4."""
 
+from recipes import hardware
 from recipes.arguments import RecipeArguments, RecipeParser
 from recipes.dpo import DPOArguments, DPODefaults
 from recipes.errors import InputError, did_you_mean
@@ -17,8 +18,29 @@ FLAGS_OF = {
 }
 
 
+class SettingsParser(RecipeParser):
+    """Checks settings as the recipe will, but builds no config of them: that would take the GPU."""
+
+    def parse_args_into_dataclasses(self, *args, **kwargs):
+        return self.arguments(), None, None
+
+
+def check_stage(name: str, recipe: str, settings: dict, machine: hardware.Machine) -> dict:
+    """Every setting that the stage will have, its defaults among them; raises `InputError`, and reads no model."""
+    config, arguments = FLAGS_OF[recipe]
+    parser = SettingsParser(recipe, config, QLoRA, "", arguments)
+    argv = []
+    for key, value in settings.items():
+        argv += [f"--{key}", *map(str, value)] if isinstance(value, list) else [f"--{key}={value}"]
+    try:
+        parser.parse(argv, machine)
+    except InputError as error:
+        raise InputError(f"Stage {name}: {error}") from error
+    return parser.settings
+
+
 def stage_flags(rest: list[str], recipes: dict[str, str], own: list[str]) -> dict[str, dict]:
-    """`--rl.max_steps 100` as {"rl": {"max_steps": "100"}}, each flag checked by its recipe's own parser.
+    """`--rl.max_steps 100` as {"rl": {"max_steps": "100"}}, each name checked by its recipe's own parser.
 
     `recipes` names each stage's recipe; `own` are the pipeline's flags, which are not among `rest`.
     """

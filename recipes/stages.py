@@ -1,5 +1,6 @@
 """Several recipes one after the other, each in a process and a run folder of its own that the next one reads."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -12,9 +13,49 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recipes.errors import InputError
 from recipes.job import Job
 from recipes.report import print_result
-from recipes.run import delete_run, is_run, read_yaml, stored, write_atomically
+from recipes.run import (
+    delete_rounds,
+    delete_run,
+    holds_files,
+    is_run,
+    lock,
+    read_yaml,
+    stored,
+    write_atomically,
+)
+
+FIRST_LINE = "# A pipeline of trl-recipes.\n"
+
+
+def read_pipeline(folder: Path) -> dict:
+    """What pipeline.yaml says of the pipeline in `folder`; empty where the folder is.
+
+    Raises `InputError` where the folder holds something else: a pipeline writes its adapter and its result there.
+    """
+    marker = folder / "pipeline.yaml"
+    if marker.is_file() and marker.read_text(encoding="utf-8", errors="replace").startswith(FIRST_LINE):
+        return read_yaml(marker)
+    if holds_files(folder):
+        raise InputError(f"{folder} holds files that are no pipeline of ours: choose another --output_dir.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output_dir {folder} is a file: choose a folder.")
+    return {}
+
+
+def write_pipeline(folder: Path, pipeline: dict) -> None:
+    write_atomically(folder / "pipeline.yaml", FIRST_LINE + yaml.safe_dump(pipeline, sort_keys=False))
+
+
+def delete_stages(folders: list[Path]) -> None:
+    """Delete the runs in `folders`, the last one first; none where another process is at work in one of them."""
+    with contextlib.ExitStack() as locks:
+        for folder in filter(is_run, folders):
+            locks.enter_context(lock(folder))
+        for folder in reversed(folders):
+            delete_run(folder)
 
 
 def run_stage(module: str, settings: dict) -> dict:
@@ -57,7 +98,12 @@ def run_to_its_end(command: list[str]) -> int:
 
 def has_ended(folder: Path, settings: dict) -> bool:
     """Whether the run in `folder` was given these settings and has ended; where in doubt, not."""
-    if not (folder / "result.json").exists() or not is_run(folder):
+    return (folder / "result.json").exists() and was_given(folder, settings)
+
+
+def was_given(folder: Path, settings: dict) -> bool:
+    """Whether there is a run in `folder` that was given these settings; where in doubt, not."""
+    if not is_run(folder):
         return False
     old, new = read_yaml(folder / "given.yaml"), stored(settings)
     return old.keys() == new.keys() and all(_read(old[key]) == _read(new[key]) for key in old)
@@ -107,8 +153,7 @@ def train_in_rounds(job: Job) -> None:
     given |= {"task": job.args.task, "model_name_or_path": job.model_args.model_name_or_path}
     results, folder = [], job.run.folder
     if job.args.overwrite and job.run.changed:  # of an unfinished run
-        for old in folder.glob("round_*"):
-            delete_run(old)
+        delete_rounds(folder)
     for number in range(1, job.args.rounds + 1):
         print(f"\nRound {number} of {job.args.rounds}", flush=True)
         round_folder = folder / f"round_{number}"

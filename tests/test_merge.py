@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from bitsandbytes.nn import Linear4bit
+from peft import PeftModel
 from test_models import make_adapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -90,6 +91,21 @@ def test_the_adapter_is_added_to_what_the_four_bit_weights_say(run, merged):
     layer = load_model(str(run), config, model_args).get_submodule(f"base_model.model.{key}")
     x = torch.randn(8, weights.shape[1], generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(x @ weights.T, layer(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("four_bit", [False, True])
+def test_in_half_precision_the_sum_is_rounded_once(tmp_path, four_bit):
+    key = "model.layers.0.self_attn.q_proj"
+    flags = ["--task", "word_problems", "--dtype", "bfloat16", "--load_in_4bit", four_bit]
+    _, _, config, model_args = parsed(*flags, "--model_name_or_path", make_adapter(tmp_path / "adapter", spread=0.05))
+    base = load_model("starter", config, model_args)
+    whole = base.dequantize() if four_bit else base
+    weights = whole.get_submodule(key).weight.detach().float()
+    apart = PeftModel.from_pretrained(whole, tmp_path / "adapter").get_submodule(f"base_model.model.{key}")
+    exact = weights + apart.get_delta_weight("default").detach()
+    made = merge.merge(tmp_path / "adapter", load_model("starter", config, model_args))
+    assert {parameter.dtype for parameter in made.parameters()} == {torch.bfloat16}
+    assert torch.equal(made.get_submodule(key).weight, exact.bfloat16())
 
 
 def test_the_runs_own_settings_hold_and_flags_win(run):

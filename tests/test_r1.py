@@ -18,9 +18,21 @@ from recipes import grpo, r1, sft, stages
 from recipes.errors import InputError
 from recipes.models import find_model
 from recipes.r1 import parse, passes, settings_of
+from recipes.run import Run
 from recipes.stages import run_to_its_end
 
 GSM8K = ["--task", "gsm8k", "--model_name_or_path", "Qwen/Qwen2.5-0.5B-Instruct"]
+
+
+def begin_pipeline(folder: Path, **changes) -> None:
+    pipeline = {"pipeline": "r1", "task": "word_problems", "model_name_or_path": "starter", "left_out": []}
+    stages.write_pipeline(folder, pipeline | changes)
+
+
+def end(folder: Path) -> None:
+    run = Run(str(folder), {}, {})
+    run.begin()
+    run.finish()
 
 
 def told(*argv: str) -> dict[str, dict]:
@@ -121,13 +133,15 @@ def test_r1_zero_is_rl_alone():
 
 def test_both_arms_of_a_distillation_cost_the_same():
     results = {"samples": {"completions": 4000}, "student": {"examples": 1000, "epochs": 2}}
-    assert passes(results) == {"student": 8000}  # 4000 written, 2000 trained on at two passes each
+    assert passes(results, 64) == {"student": 8000}  # 4000 written, 2000 trained on at two passes each
     steps = told("--pipeline", "distill")["rl"]["max_steps"]
     assert steps == 42  # of 64 completions at three passes each: 8064
-    assert passes(results | {"rl": {"steps": steps}}) == {"student": 8000, "rl": 8064}
+    assert passes(results | {"rl": {"steps": steps}}, 64) == {"student": 8000, "rl": 8064}
     few = {"samples": {"completions": 8}, "student": {"examples": 2, "epochs": 1}}
     args, stages, _ = parse(["--pipeline", "distill"])
     assert settings_of(stages[-1], args, few)["max_steps"] == 1
+    assert settings_of(stages[-1], args, results, per_step=16)["max_steps"] == 167
+    assert passes(results | {"rl": {"steps": 167}}, 16)["rl"] == 8016
 
 
 def test_a_teacher_that_exists_is_not_trained_and_is_not_the_students_base():
@@ -135,24 +149,21 @@ def test_a_teacher_that_exists_is_not_trained_and_is_not_the_students_base():
     assert list(settings) == ["samples", "student", "rl"]
     models = [stage["model_name_or_path"] for stage in settings.values()]
     assert models == ["runs/big", "starter", "starter"]
-    begun = Path("runs/distill-word_problems/samples")  # and was killed there
-    begun.mkdir(parents=True)
-    (begun / "config.yaml").write_text("model_name_or_path: runs/big\n")
-    assert told("--pipeline", "distill", "--teacher", "runs/big") == settings
 
 
 def test_all_stages_have_one_base_model_whatever_fits_when_they_begin():
-    begun = Path("runs/r1-word_problems/cold_start")
-    begun.mkdir(parents=True)
-    (begun / "config.yaml").write_text("model_name_or_path: the/first\n")
+    folder = Path("runs/r1-word_problems")
+    (folder / "cold_start").mkdir(parents=True)
+    begin_pipeline(folder, model_name_or_path="the/first")
+    assert told()["sft"]["model_name_or_path"] == "starter"  # nothing was done with the other one
+    (folder / "cold_start" / "metrics.jsonl").write_text("{}\n")
     assert {told()[name]["model_name_or_path"] for name in ("cold_start", "sft")} == {"the/first"}
 
 
 def test_a_stage_that_lacks_what_it_reads_is_one_sentence_and_deletes_nothing(capsys):
     kept = Path("runs/distill-word_problems/rl/result.json")
-    kept.parent.mkdir(parents=True)
-    kept.write_text("{}")
-    (kept.parent / "given.yaml").write_text("# A run of trl-recipes. Deleted by --overwrite.\n")
+    end(kept.parent)
+    begin_pipeline(Path("runs/distill-word_problems"), pipeline="distill")
     for pipeline, stage, needed in (("r1", "sft", "samples"), ("distill", "rl", "samples")):
         with pytest.raises(SystemExit) as stop:
             r1.main(["--pipeline", pipeline, "--from_stage", stage])
@@ -160,6 +171,107 @@ def test_a_stage_that_lacks_what_it_reads_is_one_sentence_and_deletes_nothing(ca
         sentence = f"error: The stage {stage} needs what {needed} makes: begin with FROM={needed}.\n"
         assert capsys.readouterr().err == sentence
     assert kept.exists()
+
+
+@pytest.mark.parametrize("name", ["mine", "grpo"])
+def test_a_folder_of_something_else_is_left_alone(name, capsys):
+    if name == "grpo":
+        end(Path(name))
+    (Path(name) / "adapter").mkdir(parents=True)
+    (Path(name) / "adapter" / "weights").write_text("dear")
+    before = sorted(Path(name).rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        r1.main(["--output_dir", name])
+    assert stop.value.code == 2 and sorted(Path(name).rglob("*")) == before
+    sentence = f"error: {name} holds files that are no pipeline of ours: choose another --output_dir.\n"
+    assert capsys.readouterr().err == sentence
+
+
+def test_a_folder_of_another_pipeline_is_left_alone():
+    Path("out").mkdir()
+    begin_pipeline(Path("out"), pipeline="distill", task="gsm8k")
+    with pytest.raises(InputError, match="out holds the pipeline distill of gsm8k: choose another"):
+        parse(["--output_dir", "out"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--rl.learning_rate=abc", "Stage rl: argument --learning_rate/--learning-rate: invalid float value: 'abc'"),
+        ("--final.num_generations=7", "Stage final: --num_generations 7 does not divide"),
+        ("--sft.keep=most", "Stage sft: argument --keep: invalid choice: 'most'"),
+    ],
+)
+def test_a_value_that_a_stage_refuses_deletes_and_runs_nothing(flag, sentence, capsys):
+    folder = Path("runs/r1-word_problems")
+    end(folder / "cold_start")
+    end(folder / "rl")
+    begin_pipeline(folder)
+    with pytest.raises(SystemExit) as stop:
+        r1.main(["--from_stage", "rl", flag])
+    assert stop.value.code == 2 and (folder / "rl" / "result.json").exists()
+    output = capsys.readouterr()
+    assert output.err.startswith(f"error: {sentence}") and not output.out
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Stages that make their folder and a result, or stop half-way as often as `stops` names them."""
+    ran, stops = [], []
+
+    def run(command: list[str]) -> int:
+        settings = yaml.safe_load(Path(command[-1]).read_text())
+        run = Run(settings["output_dir"], settings, settings)
+        run.begin()
+        ran.append(run.folder.name + (" again" if (run.folder / "metrics.jsonl").exists() else ""))
+        (run.folder / "metrics.jsonl").write_text("{}\n")
+        if run.folder.name in stops:
+            stops.remove(run.folder.name)
+            return 130
+        (run.folder / "adapter").mkdir(exist_ok=True)
+        shutil.copy(Path(sft.__file__).parent / "starter" / "model" / "config.json", run.folder / "adapter")
+        run.finish(before=None, after=None)
+        return 0
+
+    monkeypatch.setattr(stages, "run_to_its_end", run)
+
+    def pipeline(*argv: str, stop_in: str | None = None) -> list[str]:
+        ran.clear()
+        stops[:] = [stop_in] if stop_in else []
+        try:
+            r1.main(list(argv))
+        except SystemExit as end:
+            assert end.code == 130 and stop_in
+        return list(ran)
+
+    return pipeline
+
+
+def test_a_pipeline_that_was_begun_in_the_middle_goes_on_without_FROM(pretended, capsys):
+    assert pretended("--from_stage", "rl", stop_in="samples") == ["rl", "samples"]
+    assert capsys.readouterr().err == "Go on without FROM: with it, what has ended is done anew.\n"
+    assert pretended() == ["samples again", "sft", "final"]
+    assert "Stage cold_start: left out. FROM=cold_start begins with it.\n" in capsys.readouterr().out
+    assert pretended() == []
+    assert pretended("--from_stage", "cold_start") == list(STAGES)
+    assert pretended() == []
+
+
+def test_FROM_goes_on_with_an_unfinished_stage_and_does_anew_what_has_ended_and_all_that_follows(pretended):
+    pretended(stop_in="samples")
+    assert pretended("--from_stage", "samples", stop_in="sft") == ["samples again", "sft"]
+    assert pretended("--from_stage", "sft", stop_in="final") == ["sft again", "final"]
+    assert pretended("--from_stage", "sft") == ["sft", "final"]
+    pretended("--from_stage", "rl", stop_in="rl")
+    assert pretended("--from_stage", "rl", "--rl.max_steps", "3") == ["rl", "samples", "sft", "final"]
+
+
+def test_what_is_kept_must_be_of_the_same_settings_before_anything_is_deleted(pretended):
+    pretended()
+    with pytest.raises(SystemExit) as stop:
+        r1.main(["--from_stage", "final", "--cold_start.num_train_rows", "7"])
+    assert stop.value.code == 2
+    assert (Path("runs/r1-word_problems") / "final" / "result.json").exists()
 
 
 STUB = """
@@ -274,7 +386,7 @@ def test_the_same_command_does_nothing_and_FROM_does_only_what_it_names(pipeline
     with pytest.raises(SystemExit) as stop:
         r1.main([*argv, "--final.learning_rate=-1"])
     assert stop.value.code == 2 and changes(folder) == before
-    assert "error: --learning_rate -1.0 cannot be negative." in capfd.readouterr().err
+    assert "error: Stage final: --learning_rate -1.0 cannot be negative." in capfd.readouterr().err
     with pytest.raises(SystemExit) as stop:
         r1.main([*argv, "--final.learning_rate=1e-4"])  # of a stage that has ended with another
     assert stop.value.code == 2 and changes(folder) == before

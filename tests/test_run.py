@@ -3,14 +3,19 @@
 import functools
 import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from recipes.errors import InputError
 from recipes.record import Recorder, read_metrics
-from recipes.run import Run, write_atomically
+from recipes.run import LOCK, Run, delete_run, write_atomically
 
 
 def begun(folder, **settings):
@@ -117,7 +122,7 @@ def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):
     successor = Run(str(tmp_path / "link"), {"seed": 2}, overwrite=True)
     successor.begin()
     kept = {"thesis.tex", "my.part", "checkpoint-5-backup", "checkpoint-best"}
-    assert {path.name for path in real.iterdir()} == {*kept, "config.yaml", "given.yaml", "samples"}
+    assert {path.name for path in real.iterdir()} == {*kept, "config.yaml", "given.yaml", "samples", "_lock"}
     assert not list((real / "samples").iterdir())
 
 
@@ -205,3 +210,54 @@ def test_a_damaged_config_is_one_sentence(tmp_path, content):
     (run.folder / "config.yaml").write_text(content)
     with pytest.raises(InputError, match=r"config\.yaml"):
         Run(str(tmp_path / "r"), {"seed": 1})
+
+
+AT_WORK = """
+import os, sys, time
+sys.path.insert(0, {source!r})
+from recipes.run import Run
+run = Run("r", {{"seed": 1}}, {{"seed": 1}})
+run.begin()
+child = os.fork()  # as a data loader's worker
+if child:
+    open("child", "w").write(str(child))
+    os.replace("child", "ready")
+time.sleep(60)
+"""
+
+
+def test_a_run_is_begun_by_one_process_at_a_time_and_goes_on_as_soon_as_that_is_killed():
+    source = str(Path(__file__).parents[1])
+    other = subprocess.Popen([sys.executable, "-c", AT_WORK.format(source=source)])
+    try:
+        while not Path("ready").exists() and other.poll() is None:
+            time.sleep(0.01)
+        child = int(Path("ready").read_text())
+        sentence = "Another process is at work in r: wait for it, or end it."
+        for seed, overwrite in ((1, False), (2, True)):
+            with pytest.raises(InputError, match=sentence):
+                Run("r", {"seed": seed}, overwrite=overwrite).begin()
+        shutil.copytree("r", "copy")
+        Run("copy", {"seed": 1}).begin()
+    finally:
+        other.kill()
+        other.wait()
+    os.kill(child, 0)  # still there, and holds nothing
+    Run("r", {"seed": 1}).begin()
+    os.kill(child, signal.SIGKILL)
+
+
+def test_a_folder_in_which_nothing_but_the_lock_was_made_is_free(tmp_path):
+    (tmp_path / LOCK).touch()
+    begun(tmp_path, seed=1)
+    assert (tmp_path / "given.yaml").exists()
+
+
+def test_a_deleted_run_takes_its_rounds_and_their_settings_with_it(tmp_path):
+    begun(tmp_path / "r", seed=1)
+    begun(tmp_path / "r" / "round_1", seed=1)
+    for name in ("round_1.yaml", "round_notes.yaml"):
+        (tmp_path / "r" / name).write_text("seed: 1\n")
+    delete_run(tmp_path / "r")
+    left = {str(path.relative_to(tmp_path / "r")) for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    assert left == {"round_notes.yaml", LOCK, f"round_1/{LOCK}"}

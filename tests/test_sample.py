@@ -9,8 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from recipes import grpo, sample
+from recipes.errors import InputError, exit_kindly
+from recipes.generation import Generation, as_text, end_of_turn, lora_rank, tried
+from recipes.models import STARTER_FOLDER
 from recipes.samples import read_samples
 from recipes.tasks import load_task
 
@@ -196,7 +202,7 @@ def test_completions_made_elsewhere_are_scored_without_a_model(write_jsonl, caps
     assert rows[1]["completions"] == ["<answer>3</answer>"]
     assert rows[2]["completion_tokens"] == [1, None] and rows[2]["truncated"] == [True, False]
     assert rows[0]["completion_tokens"] == rows[0]["truncated"] == [None] * 3
-    assert rows[3]["completions"] == THEIRS[3]["completions"]
+    assert rows[3]["completions"] == [THEIRS[3]["completions"][0], "?"]  # half a character is no text
     for row in rows:  # a reward of None adds nothing to the total
         by_name = zip(*row["rewards"].values(), strict=True)
         expected = [sum(w * (v or 0) for w, v in zip((2, 0.5, 0.1), values, strict=True)) for values in by_name]
@@ -216,6 +222,36 @@ def test_scoring_goes_on_after_a_crash(write_jsonl, problems):
     file.write_bytes(whole[: len(whole) // 2])
     sample.main(command)
     assert file.read_bytes() == whole and whole.count(b"\n") == 150
+
+
+def test_what_is_scored_is_text_that_every_file_can_hold(write_jsonl):
+    half = "\ud800 1 + 1?"
+    messages = [{"role": "user", "content": half}]
+    theirs = write_jsonl(
+        [{**GOOD, "question": half}, {"prompt": messages, "answer": half, "completions": [half]}, GOOD]
+    )
+    sample.main(["--task", "word_problems", "--completions", str(theirs)])
+    one, other, _ = rows_of("runs/sample-word_problems")
+    assert one["question"] == other["question"] == other["answer"] == "? 1 + 1?"
+    assert one["prompt"] == TASK.prompt("? 1 + 1?") and other["prompt"] == [{"role": "user", "content": "? 1 + 1?"}]
+    assert other["completions"] == ["? 1 + 1?"]
+
+
+def test_a_file_that_changed_since_a_crash_is_not_mixed_with_what_it_was(write_jsonl, problems, refused):
+    old, new = ([{**row, "completions": [text]} for row in problems(3)] for text in ("3", "4"))
+    command = ["--task", "word_problems", "--completions", str(write_jsonl(old))]
+    sample.main(command)
+    folder = Path("runs/sample-word_problems")
+    (folder / "result.json").unlink()
+    lines = (folder / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "samples.jsonl").write_bytes(b"".join(lines[:2]))
+    write_jsonl(new)  # of the same length
+    assert "rows.jsonl has changed since runs/sample-word_problems/samples.jsonl was begun: add --overw" in refused(
+        *command
+    )
+    assert len(rows_of(folder)) == 2
+    sample.main([*command, "--overwrite"])
+    assert [row["completions"] for row in rows_of(folder)] == [["4"]] * 3
 
 
 def test_completions_of_which_none_can_be_judged(write_jsonl, refused):
@@ -285,3 +321,77 @@ def test_a_row_that_cannot_be_scored_is_named_before_any_is(write_jsonl, refused
 def test_a_mistake_is_one_sentence_before_anything_slow(refused, flags, sentence):
     Path("empty.jsonl").write_text("")
     assert sentence in refused("--task", "word_problems", *flags.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            '--generation_kwargs {"foo":1}',
+            "The sampler refuses these settings: ValueError: The following `model_kwargs`",
+        ),
+        (
+            "--cache_implementation foo",
+            "The sampler refuses these settings: ValueError: Invalid `cache_implementation`",
+        ),
+    ],
+)
+def test_what_generate_refuses_is_one_sentence(flags, sentence, capsys):
+    with pytest.raises(SystemExit) as stop:
+        sample.main([*SOME, *flags.split()])
+    errors = capsys.readouterr().err
+    assert not Path("runs/sample-word_problems/samples.jsonl").exists()  # so that the mended command may begin
+    assert stop.value.code == 2 and f"error: {sentence}" in errors and "Traceback" not in errors
+
+
+def test_only_the_first_batch_is_a_trial_of_the_settings():
+    sizes = []
+
+    def generate(prompts):
+        sizes.append(len(prompts))
+        if len(prompts) == 2:
+            raise ValueError("two")
+        return prompts
+
+    with pytest.raises(InputError, match="The sampler refuses these settings: ValueError: two"):
+        tried(generate)([1, 2])
+    trying = tried(generate)
+    assert trying([1]) == [1]
+    with pytest.raises(ValueError, match="two"):
+        trying([1, 2])
+    assert sizes == [2, 1, 2]
+
+
+def test_a_template_setting_cannot_turn_prompts_into_something_else():
+    tokenizer = AutoTokenizer.from_pretrained(STARTER_FOLDER)
+    prompts = [TASK.prompt("1 + 1?")]
+    for name, value in (("tokenize", True), ("add_generation_prompt", True), ("add_generation_prompt", False)):
+        other = Generation(chat_template_kwargs={name: value})
+        assert as_text(tokenizer, prompts, other) == as_text(tokenizer, prompts, Generation())
+        assert end_of_turn(tokenizer, other) == end_of_turn(tokenizer, Generation())
+
+
+@given(st.integers(1, 512), st.integers(1, 512))
+def test_vllm_makes_room_for_an_adapters_largest_rank(tmp_path_factory, r, of_a_layer):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": r, "rank_pattern": {"q_proj": of_a_layer}}))
+    needed, rank = max(r, of_a_layer), lora_rank(folder)
+    assert rank in (8, 16, 32, 64, 128, 256, 320, 512) and needed <= rank < max(9, 2 * needed)
+
+
+def test_an_adapter_beyond_vllms_ranks_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"r": 513}')
+    with pytest.raises(InputError, match="has rank 513, vLLM takes up to 512: `make merge` it first"):
+        lora_rank(tmp_path)
+
+
+def test_a_message_cannot_command_the_terminal_or_flood_it(capsys):
+    for text, shown in (("a \x1b[31mEVIL\nb\u202e", "a [31mEVIL b"), ("x" * 5000, "x" * 2000 + " ...")):
+
+        @exit_kindly
+        def main(text=text):
+            raise InputError(text)
+
+        with pytest.raises(SystemExit):
+            main()
+        assert capsys.readouterr().err == f"error: {shown}\n"

@@ -88,7 +88,7 @@ class RecipeParser(TrlParser):
             self.given["model_name_or_path"] = name
         folder = Path(self.given.get("model_name_or_path", "")).expanduser()
         folder = folder.parent if folder.name == "adapter" else folder
-        if like_run and is_run(folder):
+        if like_run and is_run(folder) and (folder / "config.yaml").exists():
             old = read_yaml(folder / "config.yaml")
             self.given = {key: old[key] for key in like_run if old.get(key) is not None} | self.given
         self.asked_task = self.given.get("task", TaskArguments.task)

@@ -116,7 +116,8 @@ def pairs(job: Job, samples: list[dict]) -> tuple[Dataset, dict]:
         balance_length=args.balance_length,
         seed=job.config.seed,
     )
-    print("pairs: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
+    told = {name: f"{n:.1f}" if isinstance(n, float) else n for name, n in counts.items()}
+    print("pairs: " + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in told.items()))
     return Dataset.from_list(rows), counts
 
 

@@ -82,6 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     jobs = {name: for_model(job, name) for name in names if name not in rows}
     measured = {}
     for number, name in enumerate(names, start=1):
+        print(f"{number} of {len(names)}: {name}", flush=True)
         if name in jobs:
             file = job.run.folder / "samples" / f"{number}.jsonl"
             sample_to_file(file, generator(jobs[name]), jobs[name].checked.held_out, jobs[name])

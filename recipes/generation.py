@@ -23,7 +23,9 @@ class Generation:
     top_k: int = flag(0, "Sample among this many tokens; 0 means all.")
     min_p: float | None = flag(None, "Sample among tokens at least this likely, as a share of the likeliest.")
     repetition_penalty: float = flag(1.0, "Above 1, tokens that occurred before become less likely.")
-    max_completion_length: int = flag(256, "Longest completion in tokens.")
+    max_completion_length: int = flag(
+        256, "Longest completion in tokens; what fits the task and the machine is the default."
+    )
     generation_kwargs: dict | str | None = flag(None, "More generation settings, of transformers or vLLM, as JSON.")
     chat_template_kwargs: dict | str | None = flag(None, "Settings of the chat template, as JSON.")
     cache_implementation: str | None = flag(None, "Kind of key-value cache, such as static.")

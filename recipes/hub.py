@@ -6,7 +6,12 @@ import os
 
 def is_local_path(name: str) -> bool:
     """Whether `name` is written as a path rather than as a hub id (`owner/name`)."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".jsonl", ".json")) or "\\" in name
+    return (
+        name.startswith((".", "/", "~", "runs/"))
+        or name.count("/") > 1
+        or name.endswith((".jsonl", ".json"))
+        or "\\" in name
+    )
 
 
 @functools.cache

@@ -84,7 +84,7 @@ def begin(
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
         return None
     run.begin()
-    if hasattr(config, "report_to"):
+    if hasattr(config, "report_to") and getattr(args, "rounds", 1) == 1:  # each round is a run of its own
         set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
     return job
 

@@ -17,14 +17,15 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from recipes import hardware
+from recipes import hardware, hub
 from recipes.arguments import RecipeParser, TaskArguments, flag
-from recipes.errors import InputError, exit_kindly
+from recipes.errors import InputError, did_you_mean, exit_kindly
 from recipes.generation import Completion, sample, with_transformers
 from recipes.guard import GuardedReward
 from recipes.models import end_tokens, find_model, load_model
 from recipes.preflight import preflight
 from recipes.qlora import QLoRA
+from recipes.run import is_run
 from recipes.sample import SampleConfig
 
 # What a run says of how its model is loaded, asked and sampled.
@@ -46,6 +47,13 @@ def main(argv: list[str] | None = None) -> None:
     task, args, config, model_args = parser.parse(argv, hardware.detect(), like_run=OF_THE_RUN)
     name = model_args.model_name_or_path
     source = find_model(name)
+    if "model_name_or_path" not in parser.given:
+        raise InputError("Name the run whose adapter is to be merged: make merge RUN=runs/...")
+    if source.adapter is None and is_run(Path(name)):
+        raise InputError(f"The run {name} has saved no adapter: finish it first, or name another.")
+    if source.adapter is None and hub.is_local_path(name) and not Path(name).exists():
+        near = did_you_mean(name, map(str, Path(name).parent.glob("*")))
+        raise InputError(f"There is no folder {name}: give RUN=runs/... of a finished run.{near}")
     if source.adapter is None:
         raise InputError(
             f"{name} is no LoRA adapter, so there is nothing to merge: give RUN=runs/... of a finished run."

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from recipes import hardware, hub
 from recipes.difficulty import by_difficulty
-from recipes.errors import InputError, one_line
+from recipes.errors import InputError, did_you_mean, one_line
 from recipes.guard import GuardedReward
 from recipes.memory import estimate_gb
 from recipes.models import check_adapter, find_model
@@ -183,7 +183,10 @@ def _read_model(model_args, config):
             "place into its adapter_config.json, as base_model_name_or_path."
         )
     elif hub.is_local_path(name):
-        raise InputError(f"The model folder {name} does not exist: give --model_name_or_path a folder or a hub id.")
+        near = did_you_mean(name, map(str, Path(name).parent.glob("*")))
+        raise InputError(
+            f"The model folder {name} does not exist: give --model_name_or_path a folder or a hub id.{near}"
+        )
     else:
         hub.go_offline_if_unreachable()
     revision = source.revision or model_args.model_revision

@@ -102,7 +102,10 @@ def run_stages(args, stages: list[Stage], flags: dict[str, dict], left_out: list
             results[stage.name] = run_stage(stage.recipe, settings)
         except SystemExit as stop:
             if is_worth_keeping(own) and not was_given(own, settings):
-                print(f"FROM={stage.name} does that stage and the later ones anew.", file=sys.stderr)
+                print(
+                    f"FROM={stage.name} does that stage and the later ones anew; a pipeline takes no --overwrite.",
+                    file=sys.stderr,
+                )
             elif args.from_stage and stop.code != 2:
                 print("Go on without FROM: with it, what has ended is done anew.", file=sys.stderr)
             raise
@@ -141,7 +144,7 @@ def completions_per_step(settings: dict) -> int:
 
 def settings_of(stage: Stage, args, results: dict, per_step: int = hardware.COMPLETIONS_PER_STEP) -> dict:
     """A stage's flags: what every stage is given, what this one sets, and what the stages before it have made."""
-    shared = ("task", "dataset_name", "dataset_config", "seed", "report_to", "model_name_or_path")
+    shared = ("task", "dataset_name", "dataset_config", "seed", "report_to", "eval_samples", "model_name_or_path")
     settings = {name: getattr(args, name) for name in shared if getattr(args, name) is not None}
     settings |= stage.settings | (stage.starter_settings if find_model(args.model_name_or_path).is_starter else {})
     settings["output_dir"] = f"{args.output_dir}/{stage.name}"
@@ -154,6 +157,7 @@ def settings_of(stage: Stage, args, results: dict, per_step: int = hardware.COMP
         settings["samples"] = f"{args.output_dir}/{stage.samples}"
     if stage.recipe == "sample":
         settings.pop("report_to", None)
+        settings.pop("eval_samples", None)
     elif LANGUAGE not in [reward.__name__ for reward in load_task(args.task).reward_funcs]:
         settings["extra_rewards"] = [LANGUAGE]
     if stage.needs and "student" in results:  # as many steps as cost what the distillation did
@@ -191,6 +195,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, d
     )
     parser.add_argument("--final", choices=["grpo", "dpo"], default="grpo", help="The recipe of r1's last stage.")
     parser.add_argument("--teacher", help="Distill from this model, and train no teacher.")
+    parser.add_argument("--eval_samples", type=int, help="Held-out problems to solve before and after each training.")
     parser.add_argument("--seed", type=int, default=42)
     args, rest = parser.parse_known_args(argv)
 

@@ -36,7 +36,7 @@ class SampleArguments(TaskArguments):
     """Which prompts."""
 
     split: Literal["train", "test"] = flag("train", "train, or test for the held-out problems.")
-    num_prompts: int | None = flag(None, "How many of them; default: all.")
+    num_prompts: int = flag(1000, "How many of them, at most.")
     completions: str | None = flag(None, "A JSONL file of completions made elsewhere, to score; no model is loaded.")
 
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         score_file(Path(job.args.completions).expanduser(), file, job)
     else:
         rows = job.checked.train if job.args.split == "train" else job.checked.held_out
-        rows = rows.select(range(min(len(rows), job.args.num_prompts or len(rows))))
+        rows = rows.select(range(min(len(rows), job.args.num_prompts)))
         sample_to_file(file, generator(job), rows, job)
     with file.open(encoding="utf-8") as rows:
         job.run.finish(task=job.args.task, **measure(map(json.loads, rows), job.task).figures())
@@ -102,6 +102,8 @@ def sample_to_file(file: Path, generate: Generate, rows: Dataset, job: Job) -> N
     size *= VLLM_BATCHES if getattr(job.config, "use_vllm", False) else 1
     order = sorted(range(len(rows)), key=[-len(question) for question in rows["question"]].__getitem__)
     total, done = len(rows) * n, whole_lines(file) * n
+    going_on = f", going on with prompt {done // n + 1:,}" if done else ""
+    print(f"sampling {len(rows):,} prompts x {n}{going_on}", flush=True)
     pending: list[Completion] = []  # of rows that are not complete
     bar = tqdm(total=total, initial=done, desc="sampling", unit="completion", disable=None, smoothing=0.1)
     with appending(file) as out, bar, torch.random.fork_rng():
@@ -125,8 +127,8 @@ def print_figures(run: Run) -> None:
     shares = {"right": "accuracy", "well formed": "format", "cut off": "truncated"}
     told = ", ".join(f"{result[key]:.3f} {word}" for word, key in shares.items() if result[key] is not None)
     print(
-        f"{result['prompts']} prompts, {result['completions']} completions: {told}; on {result['always']} prompts all "
-        f"are right, on {result['never']} none."
+        f"{result['prompts']} prompts, {result['completions']} completions. On average over the prompts: {told}. On "
+        f"{result['always']} prompts all are right, on {result['never']} none."
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from recipes.errors import InputError
+from recipes.errors import InputError, did_you_mean
 from recipes.run import is_run, read_yaml
 from recipes.tasks import Task
 from rewards import calling
@@ -63,8 +63,11 @@ def read_samples(path: str | Path, task_name: str, needs: Iterable[str] = ()) ->
     path, needs = Path(path).expanduser(), list(needs)
     file = path / "samples.jsonl" if path.is_dir() else path
     if not file.is_file():
-        where = f"The folder {path} holds no samples.jsonl" if path.is_dir() else f"There is no file {path}"
-        raise InputError(f"{where}: give a JSONL file or a folder that `python -m recipes.sample` wrote.")
+        where = f"The folder {path} holds no samples.jsonl" if path.is_dir() else f"There is no file or folder {path}"
+        near = did_you_mean(str(path), map(str, path.parent.glob("*")))
+        raise InputError(f"{where}: give a JSONL file or a folder that `python -m recipes.sample` wrote.{near}")
+    if path.is_dir() and is_run(path) and not (path / "result.json").exists():
+        print(f"warning: {path} is unfinished: what it has sampled so far is taken.")
     try:
         with file.open("rb") as lines:
             numbered = calling.read_rows(_whole_lines(lines, file), str(file))

@@ -71,7 +71,8 @@ def examples(job: Job) -> tuple[Dataset, dict]:
     rows, kept = kept_completions(
         job.checked.samples, job.task, keep_per_prompt=args.keep_per_prompt, keep=args.keep, seed=seed
     )
-    print("samples: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in kept.items()))
+    told = {"prompts_without": "prompts without any kept"}
+    print("samples: " + ", ".join(f"{told.get(name, name.replace('_', ' '))} {n}" for name, n in kept.items()))
     if not args.curriculum:  # the file begins with the longest prompts
         random.Random(seed).shuffle(rows)
     return as_written(rows[: args.num_train_rows], job), {"samples": kept}

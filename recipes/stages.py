@@ -169,3 +169,4 @@ def train_in_rounds(job: Job) -> None:
     sums = {key: round(sum(result[key] for result in results), 2) for key in ("steps", "minutes")}
     job.run.finish(**{**last, **sums, "model": first["model"], "before": first["before"], "rounds": results})
     print_result(job.run)
+    print(f"{job.run.result['minutes']} minutes of training in {job.args.rounds} rounds; everything is in {folder}/")

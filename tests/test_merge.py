@@ -138,5 +138,10 @@ def test_a_folder_that_exists_is_replaced_only_where_asked_and_only_if_it_is_a_m
 
 
 def test_what_is_no_adapter_cannot_be_merged(refused):
-    assert "starter is no LoRA adapter, so there is nothing to merge" in refused()
-    assert "is no LoRA adapter" in refused("--model_name_or_path", "./none")
+    assert "Name the run whose adapter is to be merged: make merge RUN=runs/..." in refused()
+    assert "starter is no LoRA adapter, so there is nothing to merge" in refused("--model_name_or_path", "starter")
+    Path("runs/here").mkdir(parents=True)
+    assert "There is no folder runs/her: " in (told := refused("--model_name_or_path", "runs/her"))
+    assert "Did you mean runs/here?" in told
+    Path("runs/here/given.yaml").write_text(FIRST_LINE + "{}")
+    assert "The run runs/here has saved no adapter: finish it first" in refused("--model_name_or_path", "runs/here")

@@ -293,7 +293,7 @@ def test_a_stage_that_is_stopped_ends_the_pipeline_after_it_has_saved(number, to
         while not Path("ready").exists():
             time.sleep(0.01)
         if to_the_stage:  # as a terminal does with Ctrl-C
-            [child] = psutil.Process().children()
+            [child] = [child for child in psutil.Process().children() if STUB.format(code=code) in child.cmdline()]
             child.send_signal(number)
         os.kill(os.getpid(), number)
 
@@ -390,7 +390,7 @@ def test_the_same_command_does_nothing_and_FROM_does_only_what_it_names(pipeline
     with pytest.raises(SystemExit) as stop:
         r1.main([*argv, "--final.learning_rate=1e-4"])  # of a stage that has ended with another
     assert stop.value.code == 2 and changes(folder) == before
-    assert capfd.readouterr().err.endswith("FROM=final does that stage and the later ones anew.\n")
+    assert capfd.readouterr().err.endswith("and the later ones anew; a pipeline takes no --overwrite.\n")
 
     r1.main([*argv, "--from_stage", "final"])
     after = changes(folder)

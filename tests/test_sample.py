@@ -133,7 +133,10 @@ def test_a_finished_run_is_left_alone_and_other_settings_are_refused(finished, r
     before = file.stat().st_mtime_ns
     sample.main(command)
     output = capsys.readouterr().out
-    assert "10 prompts, 30 completions: " in output and "is finished, nothing was sampled." in output
+    assert (
+        "10 prompts, 30 completions. On average over the prompts: " in output
+        and "is finished, nothing was sampled." in output
+    )
     assert "holds a run with other settings (seed 42 -> 1)" in refused(*command, "--seed", "1")
     assert file.stat().st_mtime_ns == before
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from recipes.errors import InputError
+from recipes.run import FIRST_LINE
 from recipes.samples import by_prompt, lengths, pass_rate, read_samples, totals
 from recipes.tasks import load_task
 
@@ -102,7 +103,7 @@ def test_a_last_line_without_a_line_break_is_refused_where_no_crash_explains_it(
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"There is no file nowhere\.jsonl: give"):
+    with pytest.raises(InputError, match=r"There is no file or folder nowhere\.jsonl: give"):
         read_samples("nowhere.jsonl", "word_problems")
     with pytest.raises(InputError, match=r"The folder .* holds no samples\.jsonl: give"):
         read_samples(tmp_path, "word_problems")
@@ -177,3 +178,15 @@ def test_length_is_in_characters_where_tokens_are_not_known():
     assert lengths(prompt.completions) == [3, 7]
     (prompt,) = by_prompt([row(completions=["long", "s"], completion_tokens=[3, None])], TASK)
     assert lengths(prompt.completions) == [4, 1]
+
+
+def test_an_unfinished_run_and_a_near_name_are_told(tmp_path, capsys):
+    folder = tmp_path / "sample-word_problems"
+    folder.mkdir()
+    row = {"question": "q", "answer": "1", "completions": ["1"], "rewards": {}}
+    (folder / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "given.yaml").write_text(FIRST_LINE + "{}")
+    assert len(read_samples(folder, "word_problems")) == 1
+    assert "is unfinished: what it has sampled so far is taken" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"Did you mean .*sample-word_problems\?"):
+        read_samples(tmp_path / "sample-gsm8k", "word_problems")

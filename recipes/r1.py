@@ -13,15 +13,23 @@ it, and the command without FROM goes on from there. pipeline.yaml keeps the bas
 
 import argparse
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes import hardware
-from recipes.errors import InputError, did_you_mean, exit_kindly
+from recipes.errors import InputError, exit_kindly
 from recipes.models import find_model
 from recipes.run import is_worth_keeping, lock, read_yaml
-from recipes.stage_flags import check_stage, stage_flags
-from recipes.stages import delete_stages, print_stages, read_pipeline, run_stage, was_given, write_pipeline
+from recipes.stage_flags import check_stage, parse_pipeline
+from recipes.stages import (
+    delete_stages,
+    has_begun,
+    print_stages,
+    run_stage,
+    stages_left_out,
+    was_given,
+    write_pipeline,
+)
 from recipes.tasks import load_task
 from rewards import language_consistency_reward
 
@@ -116,30 +124,13 @@ def run_stages(args, stages: list[Stage], flags: dict[str, dict], left_out: list
     print_stages(folder, results, product, compute)
 
 
-def stages_left_out(args, stages: list[Stage]) -> list[str]:
-    """The stages before FROM that have not ended; without FROM, those of an earlier one.
-
-    Raises `InputError` where a stage that is to run needs one of them.
-    """
-    names, folder = [stage.name for stage in stages], Path(args.output_dir)
-    unended = [name for name in names if not (folder / name / "result.json").exists()]
-    first = names.index(args.from_stage or names[0])
-    before = names[:first] if args.from_stage else read_pipeline(folder).get("left_out", [])
-    left_out = [name for name in unended if name in before]
-    for stage in stages:
-        to_run = stage.name in unended or (args.from_stage and names.index(stage.name) >= first)
-        for name in (stage.samples, *stage.needs) if to_run and stage.name not in left_out else ():
-            if name in left_out:
-                raise InputError(f"The stage {stage.name} needs what {name} makes: begin with FROM={name}.")
-    return left_out
-
-
-def has_begun(folder: Path, stages: list[Stage]) -> bool:
-    return any(is_worth_keeping(folder / stage.name) for stage in stages)
-
-
 def completions_per_step(settings: dict) -> int:
     return settings.get("per_device_train_batch_size", 1) * settings.get("gradient_accumulation_steps", 1)
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, dict]]:
+    """The command line, the stages, and the flags of single stages; raises `InputError`."""
+    return parse_pipeline(argv, PIPELINES, __doc__)
 
 
 def settings_of(stage: Stage, args, results: dict, per_step: int = hardware.COMPLETIONS_PER_STEP) -> dict:
@@ -177,59 +168,6 @@ def passes(results: dict, per_step: int) -> dict[str, int]:
     if "rl" in results:
         found["rl"] = 3 * per_step * results["rl"]["steps"]
     return found
-
-
-def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Stage], dict[str, dict]]:
-    """The command line, the stages, and the flags of single stages; raises `InputError`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.error = refuse
-    parser.add_argument("--pipeline", choices=[*PIPELINES], default="r1")
-    parser.add_argument("--task", default="gsm8k")
-    for name in ("dataset_name", "dataset_config", "model_name_or_path", "output_dir"):
-        parser.add_argument(f"--{name}", help="As in the recipes.")
-    parser.add_argument("--report_to", help="As in the recipes.", default="none")
-    parser.add_argument(
-        "--from_stage", help="Do this stage, if it has ended, and the later ones anew, or begin with it."
-    )
-    parser.add_argument("--final", choices=["grpo", "dpo"], default="grpo", help="The recipe of r1's last stage.")
-    parser.add_argument("--teacher", help="Distill from this model, and train no teacher.")
-    parser.add_argument("--eval_samples", type=int, help="Held-out problems to solve before and after each training.")
-    parser.add_argument("--seed", type=int, default=42)
-    args, rest = parser.parse_known_args(argv)
-
-    machine, named = hardware.detect(), {key: value for key, value in vars(args).items() if value is not None}
-    load_task(args.task)
-    args.task = hardware.task_for(machine, args.task, named)
-    args.output_dir = args.output_dir or f"runs/{args.pipeline}-{args.task}"
-    stages = [
-        replace(stage, recipe=args.final if stage.name == "final" else stage.recipe)
-        for stage in PIPELINES[args.pipeline]
-    ]
-    if args.teacher:
-        stages = [stage for stage in stages if stage.name != "teacher"]
-    if args.from_stage and args.from_stage not in [stage.name for stage in stages]:
-        known = [stage.name for stage in stages]
-        raise InputError(
-            f"Unknown stage {args.from_stage!r}.{did_you_mean(args.from_stage, known)} One of {', '.join(known)}."
-        )
-    if args.teacher and args.pipeline != "distill":
-        raise InputError("--teacher is for --pipeline distill: drop it.")
-    folder = Path(args.output_dir)
-    old = read_pipeline(folder)
-    if old and (old.get("pipeline"), old.get("task")) != (args.pipeline, args.task):
-        held = f"the pipeline {old.get('pipeline')} of {old.get('task')}"
-        raise InputError(f"{folder} holds {held}: choose another --output_dir.")
-    if args.model_name_or_path is None:  # one base for all stages, whatever memory is free when they begin
-        kept = old if has_begun(folder, stages) else {}
-        args.model_name_or_path = (hardware.defaults(machine, load_task(args.task), named) | kept)["model_name_or_path"]
-    own = [option for action in parser._actions for option in action.option_strings]
-    return args, stages, stage_flags(rest, {stage.name: stage.recipe for stage in stages}, own)
-
-
-def refuse(message: str):
-    raise InputError(f"{message}. See --help.")
 
 
 if __name__ == "__main__":

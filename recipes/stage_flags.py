@@ -1,4 +1,8 @@
-"""Flags of single stages on the command line of a pipeline: --rl.max_steps 100 --sft.learning_rate 1e-4."""
+"""The command line of a pipeline: its own flags, and those of single stages, --rl.max_steps 100 --sft.bf16 False."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
 
 from recipes import hardware
 from recipes.arguments import RecipeArguments, RecipeParser
@@ -8,6 +12,8 @@ from recipes.grpo import GRPODefaults
 from recipes.qlora import QLoRA
 from recipes.sample import SampleArguments, SampleConfig
 from recipes.sft import SFTArguments, SFTDefaults
+from recipes.stages import has_begun, read_pipeline
+from recipes.tasks import load_task
 
 OF_THE_PIPELINE = ("task", "output_dir", "overwrite", "dry_run")
 FLAGS_OF = {
@@ -69,3 +75,56 @@ def stage_flags(rest: list[str], recipes: dict[str, str], own: list[str]) -> dic
             values.append(word)
     alone = {name: {key: v[0] if len(v) == 1 else v or True for key, v in of.items()} for name, of in flags.items()}
     return alone
+
+
+def parse_pipeline(argv: list[str], pipelines: dict[str, list], doc: str) -> tuple[argparse.Namespace, list, dict]:
+    """The command line, the stages, and the flags of single stages; raises `InputError`."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.error = refuse
+    parser.add_argument("--pipeline", choices=[*pipelines], default="r1")
+    parser.add_argument("--task", default="gsm8k")
+    for name in ("dataset_name", "dataset_config", "model_name_or_path", "output_dir"):
+        parser.add_argument(f"--{name}", help="As in the recipes.")
+    parser.add_argument("--report_to", help="As in the recipes.", default="none")
+    parser.add_argument(
+        "--from_stage", help="Do this stage, if it has ended, and the later ones anew, or begin with it."
+    )
+    parser.add_argument("--final", choices=["grpo", "dpo"], default="grpo", help="The recipe of r1's last stage.")
+    parser.add_argument("--teacher", help="Distill from this model, and train no teacher.")
+    parser.add_argument("--eval_samples", type=int, help="Held-out problems to solve before and after each training.")
+    parser.add_argument("--seed", type=int, default=42)
+    args, rest = parser.parse_known_args(argv)
+
+    machine, named = hardware.detect(), {key: value for key, value in vars(args).items() if value is not None}
+    load_task(args.task)
+    args.task = hardware.task_for(machine, args.task, named)
+    args.output_dir = args.output_dir or f"runs/{args.pipeline}-{args.task}"
+    stages = [
+        replace(stage, recipe=args.final if stage.name == "final" else stage.recipe)
+        for stage in pipelines[args.pipeline]
+    ]
+    if args.teacher:
+        stages = [stage for stage in stages if stage.name != "teacher"]
+    if args.from_stage and args.from_stage not in [stage.name for stage in stages]:
+        known = [stage.name for stage in stages]
+        raise InputError(
+            f"Unknown stage {args.from_stage!r}.{did_you_mean(args.from_stage, known)} One of {', '.join(known)}."
+        )
+    if args.teacher and args.pipeline != "distill":
+        raise InputError("--teacher is for --pipeline distill: drop it.")
+    folder = Path(args.output_dir)
+    old = read_pipeline(folder)
+    if old and (old.get("pipeline"), old.get("task")) != (args.pipeline, args.task):
+        held = f"the pipeline {old.get('pipeline')} of {old.get('task')}"
+        raise InputError(f"{folder} holds {held}: choose another --output_dir.")
+    if args.model_name_or_path is None:  # one base for all stages, whatever memory is free when they begin
+        kept = old if has_begun(folder, stages) else {}
+        args.model_name_or_path = (hardware.defaults(machine, load_task(args.task), named) | kept)["model_name_or_path"]
+    own = [option for action in parser._actions for option in action.option_strings]
+    return args, stages, stage_flags(rest, {stage.name: stage.recipe for stage in stages}, own)
+
+
+def refuse(message: str):
+    raise InputError(f"{message}. See --help.")

@@ -21,6 +21,7 @@ from recipes.run import (
     delete_run,
     holds_files,
     is_run,
+    is_worth_keeping,
     lock,
     read_yaml,
     stored,
@@ -170,3 +171,25 @@ def train_in_rounds(job: Job) -> None:
     job.run.finish(**{**last, **sums, "model": first["model"], "before": first["before"], "rounds": results})
     print_result(job.run)
     print(f"{job.run.result['minutes']} minutes of training in {job.args.rounds} rounds; everything is in {folder}/")
+
+
+def stages_left_out(args, stages: list) -> list[str]:
+    """The stages before FROM that have not ended; without FROM, those of an earlier one.
+
+    Raises `InputError` where a stage that is to run needs one of them.
+    """
+    names, folder = [stage.name for stage in stages], Path(args.output_dir)
+    unended = [name for name in names if not (folder / name / "result.json").exists()]
+    first = names.index(args.from_stage or names[0])
+    before = names[:first] if args.from_stage else read_pipeline(folder).get("left_out", [])
+    left_out = [name for name in unended if name in before]
+    for stage in stages:
+        to_run = stage.name in unended or (args.from_stage and names.index(stage.name) >= first)
+        for name in (stage.samples, *stage.needs) if to_run and stage.name not in left_out else ():
+            if name in left_out:
+                raise InputError(f"The stage {stage.name} needs what {name} makes: begin with FROM={name}.")
+    return left_out
+
+
+def has_begun(folder: Path, stages: list) -> bool:
+    return any(is_worth_keeping(folder / stage.name) for stage in stages)

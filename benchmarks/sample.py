@@ -73,8 +73,7 @@ def main() -> None:
 def measure(job: Job, folder: Path, args, spent: list[float]) -> dict:
     model = sample.load_model(job.model_args.model_name_or_path, job.config, job.model_args)
     tokenizer, config = job.checked.tokenizer, job.config
-    ends = sample.end_tokens(model, tokenizer)
-    generate = sample.with_transformers(model, tokenizer, config, config.temperature, ends)
+    generate = sample.with_transformers(model, tokenizer, config, config.temperature)
     rows, n = job.checked.train, args.num_prompts
     rates: dict[str, list[float]] = {"sampler": [], "bare loop": [], "one at a time": []}
     shares, memory = [], []

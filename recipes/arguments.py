@@ -86,11 +86,8 @@ class RecipeParser(TrlParser):
         # Of an evaluation's models the first decides what suits the machine.
         for name in [name for name in self.given.get("models") or [] if not is_samples(name)][:1]:
             self.given["model_name_or_path"] = name
-        folder = Path(self.given.get("model_name_or_path", "")).expanduser()
-        folder = folder.parent if folder.name == "adapter" else folder
-        if like_run and is_run(folder) and (folder / "config.yaml").exists():
-            old = read_yaml(folder / "config.yaml")
-            self.given = {key: old[key] for key in like_run if old.get(key) is not None} | self.given
+        if like_run:
+            self.given = loading_of(self.given.get("model_name_or_path", ""), like_run) | self.given
         self.asked_task = self.given.get("task", TaskArguments.task)
         load_task(self.asked_task)  # an unknown name is an error even where the machine decides for another task
         if self.given.get("use_cpu"):

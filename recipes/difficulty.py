@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from datasets import Dataset
 
 from recipes.errors import InputError
-from recipes.samples import pass_rate
+from recipes.samples import pass_rate, problem
 from recipes.tasks import Task
 from rewards.equivalence import gold_answer
 
@@ -48,7 +48,7 @@ def by_difficulty(
     name = task.correctness.__name__
     judged = defaultdict(list)
     for row in samples:
-        judged[row["question"], gold_answer(row["answer"])] += row["rewards"][name]
+        judged[problem(row)] += row["rewards"][name]
     rates = {key: pass_rate({"rewards": {name: values}}, name) for key, values in judged.items()}
 
     keys = list(zip(rows["question"], map(gold_answer, rows["answer"]), strict=True))

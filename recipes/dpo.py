@@ -18,7 +18,6 @@ from recipes.arguments import RecipeArguments, flag
 from recipes.errors import InputError, exit_kindly, refused_settings
 from recipes.generation import Sampling, with_transformers
 from recipes.job import Job, begin, train
-from recipes.models import end_tokens
 from recipes.pairs import MIN_MARGIN, preference_pairs
 from recipes.preference import PreferenceConfig, preference_trainer
 from recipes.preflight import held_out_texts
@@ -100,7 +99,7 @@ def sampled(job: Job, model) -> list[dict]:
     """`num_generations` scored completions of each of `sample_prompts` train prompts."""
     file, tokenizer, config = job.run.folder / "samples.jsonl", job.checked.tokenizer, job.config
     rows = job.checked.train.select(range(min(len(job.checked.train), job.args.sample_prompts)))
-    generate = with_transformers(model, tokenizer, config, config.temperature, end_tokens(model, tokenizer))
+    generate = with_transformers(model, tokenizer, config, config.temperature)
     sample_to_file(file, generate, rows, job)
     return read_samples(file, job.args.task)
 

@@ -6,6 +6,7 @@ import functools
 import sys
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -50,6 +51,11 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """ " Did you mean ...?" with the nearest known name; empty where none is near."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def near_path(path: str | Path) -> str:
+    """ " Did you mean ...?" with what lies beside a path that does not exist."""
+    return did_you_mean(str(path), map(str, Path(path).parent.glob("*")))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

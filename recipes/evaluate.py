@@ -27,8 +27,7 @@ from recipes.models import OF_LOADING, loading_of
 from recipes.qlora import QLoRA
 from recipes.run import Run
 from recipes.sample import SampleConfig, generator, sample_to_file
-from recipes.samples import is_samples, read_samples
-from rewards.equivalence import gold_answer
+from recipes.samples import is_samples, problem, read_samples
 
 WIDTH = 116  # characters: an interval that is broken in two cannot be read
 
@@ -69,8 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     ks = job.args.k or sorted({1, n})
     if max(ks) > n:
         raise InputError(f"--k {max(ks)} needs as many completions of every problem, not {n}: see --num_generations.")
-    asked = [{question_and_gold(row) for row in found} for found in rows.values()]
-    asked += [{question_and_gold(row) for row in job.checked.held_out}] if len(rows) < len(names) else []
+    asked = [{problem(row) for row in found} for found in rows.values()]
+    asked += [{problem(row) for row in job.checked.held_out}] if len(rows) < len(names) else []
     common = set.intersection(*asked)
     if not common:
         raise InputError("These models and files have no problem in common: sample the files with --split test.")
@@ -87,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
             file = job.run.folder / "samples" / f"{number}.jsonl"
             sample_to_file(file, generator(jobs[name]), jobs[name].checked.held_out, jobs[name])
         found = rows.pop(name) if name in rows else read(file, job)
-        measured[name] = measure([row for row in found if question_and_gold(row) in common], job.task, ks)
+        measured[name] = measure([row for row in found if problem(row) in common], job.task, ks)
     first = measured[names[0]]
     job.run.finish(
         task=job.args.task,
@@ -101,11 +100,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def read(file: str | Path, job: Job) -> list[dict]:
     return read_samples(file, job.args.task, needs=[job.task.correctness.__name__, job.task.format.__name__])
-
-
-def question_and_gold(row: dict) -> tuple[str, str]:
-    """By what a problem is known, as in `Measures.prompts`."""
-    return row["question"], gold_answer(row["answer"])
 
 
 def for_model(job: Job, name: str) -> Job:

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from recipes.arguments import flag
 from recipes.errors import InputError, refused_settings
-from recipes.models import Source
+from recipes.models import Source, end_tokens
 from recipes.qlora import loading
 
 
@@ -65,15 +65,16 @@ Generate = Callable[[list[list[dict]]], list[Completion]]
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values that vLLM takes for max_lora_rank
 
 
-def with_transformers(model, tokenizer, config, temperature: float, ends: list[int]) -> Generate:
+def with_transformers(model, tokenizer, config, temperature: float, ends: list[int] | None = None) -> Generate:
     """Sample with transformers' `generate`, left padded.
 
     Args:
         config (`Generation` or `trl.GRPOConfig`): its template options, length, `top_p`, `repetition_penalty` and the
             like hold, and not the model's own, so that the policy that is trained is judged.
         temperature (`float`): in place of the config's; 0 decodes greedily.
-        ends (`list[int]`): the tokens that end a completion.
+        ends (`list[int]`, *optional*): the tokens that end a completion; by default `end_tokens`.
     """
+    ends = ends or end_tokens(model, tokenizer)
     if temperature:
         how = {"do_sample": True, "temperature": temperature, "top_p": config.top_p, "top_k": config.top_k}
         how["min_p"] = config.min_p
@@ -191,6 +192,31 @@ def as_text(tokenizer, prompts: list[list[dict]], config) -> list[str]:
     """Prompts as the model reads them."""
     template = {**(config.chat_template_kwargs or {}), "add_generation_prompt": True, "tokenize": False}
     return [tokenizer.apply_chat_template(prompt, **template) for prompt in prompts]
+
+
+def prompts_to_train_on(tokenizer, prompts: list[list[dict]], config) -> list[str]:
+    """Prompts as text, without the token that the tokenizer itself puts in front of any text."""
+    first = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
+    return [text.removeprefix(first) for text in as_text(tokenizer, prompts, config)]
+
+
+def that_fit(
+    tokenizer, rows: list[dict], completions: tuple[str, ...], max_length: int | None, what: str
+) -> list[dict]:
+    """`rows` whose `prompt` with each of `completions` is at most `max_length` tokens long: cut off, it teaches never
+    to end. The others are counted; raises `InputError` where none is left."""
+    if max_length is None:
+        return rows
+
+    def length(row: dict) -> int:
+        return max(len(tokenizer(row["prompt"] + row[name])["input_ids"]) for name in completions)
+
+    fitting = [row for row in rows if length(row) <= max_length]
+    if not fitting:
+        raise InputError(f"--max_length {max_length} is shorter than every {what}: raise it.")
+    if len(fitting) < len(rows):
+        print(f"warning: {len(rows) - len(fitting)} of {len(rows)} {what}s are longer than --max_length and left out.")
+    return fitting
 
 
 def end_of_turn(tokenizer, config) -> str:

@@ -6,7 +6,6 @@ from trl.models.utils import unwrap_model_for_generation
 from recipes.errors import InputError
 from recipes.generation import sample, with_transformers
 from recipes.intervals import wilson_interval
-from recipes.models import end_tokens
 from recipes.preflight import Checked
 from recipes.run import Run
 from recipes.tasks import Task
@@ -28,7 +27,7 @@ def evaluate(trainer, config, checked: Checked, task: Task, temperature: float) 
         torch.random.fork_rng(),
     ):
         torch.manual_seed(config.seed)
-        generate = with_transformers(model, tokenizer, config, temperature, end_tokens(model, tokenizer))
+        generate = with_transformers(model, tokenizer, config, temperature)
         completions = sample(generate, prompts, config.per_device_eval_batch_size)
     messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
     judged = {reward.__name__: reward(prompts=prompts, completions=messages, **columns) for reward in checked.rewards}

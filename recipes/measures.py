@@ -7,10 +7,9 @@ from statistics import fmean
 from recipes.errors import InputError
 from recipes.intervals import mean_interval
 from recipes.pass_at_k import majority_at_k, pass_at_k
-from recipes.samples import pass_rate
+from recipes.samples import pass_rate, problem
 from recipes.tasks import Task
 from rewards import extract_answer
-from rewards.equivalence import gold_answer
 from rewards.majority_vote import answer_classes
 
 
@@ -65,7 +64,7 @@ def measure(rows: Iterable[dict], task: Task, ks: Iterable[int] = ()) -> Measure
             continue
         right = [value == 1.0 for value in row["rewards"][correctness]]
         formed = [value == 1.0 for value in row["rewards"][form]]
-        found.prompts.append((row["question"], gold_answer(row["answer"])))
+        found.prompts.append(problem(row))
         found.completions += n
         found.add("accuracy", rate)
         found.add("strict_accuracy", fmean(a and b for a, b in zip(right, formed, strict=True)))

@@ -19,10 +19,10 @@ from torch import nn
 
 from recipes import hardware, hub
 from recipes.arguments import RecipeParser, TaskArguments, flag
-from recipes.errors import InputError, did_you_mean, exit_kindly
+from recipes.errors import InputError, exit_kindly, near_path
 from recipes.generation import Completion, sample, with_transformers
 from recipes.guard import GuardedReward
-from recipes.models import end_tokens, find_model, load_model
+from recipes.models import OF_LOADING, find_model, load_model
 from recipes.preflight import preflight
 from recipes.qlora import QLoRA
 from recipes.run import is_run
@@ -30,8 +30,8 @@ from recipes.sample import SampleConfig
 
 # What a run says of how its model is loaded, asked and sampled.
 OF_THE_RUN = (
-    *("task", "dataset_name", "dataset_config", "seed", "dtype", "load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type"),
-    *("use_bnb_nested_quant", "max_completion_length", "chat_template_kwargs", "trust_remote_code", "model_revision"),
+    *("task", "dataset_name", "dataset_config", "seed", "dtype", "max_completion_length"),
+    *OF_LOADING,
 )
 MADE = "merge.json"  # by which a folder is known as ours, which --overwrite may replace
 
@@ -52,8 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     if source.adapter is None and is_run(Path(name)):
         raise InputError(f"The run {name} has saved no adapter: finish it first, or name another.")
     if source.adapter is None and hub.is_local_path(name) and not Path(name).exists():
-        near = did_you_mean(name, map(str, Path(name).parent.glob("*")))
-        raise InputError(f"There is no folder {name}: give RUN=runs/... of a finished run.{near}")
+        raise InputError(f"There is no folder {name}: give RUN=runs/... of a finished run.{near_path(name)}")
     if source.adapter is None:
         raise InputError(
             f"{name} is no LoRA adapter, so there is nothing to merge: give RUN=runs/... of a finished run."
@@ -71,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     def greedy(model) -> list[Completion]:
-        generate = with_transformers(model, checked.tokenizer, config, 0.0, end_tokens(model, checked.tokenizer))
+        generate = with_transformers(model, checked.tokenizer, config, 0.0)
         return sample(generate, list(checked.held_out["prompt"]), config.per_device_eval_batch_size)
 
     apart = greedy(load_model(name, config, model_args))

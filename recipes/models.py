@@ -37,7 +37,7 @@ class Source:
         return Path(self.base) == STARTER_FOLDER or _shape(Path(self.base)) == _shape(STARTER_FOLDER)
 
 
-def loading_of(name: str) -> dict:
+def loading_of(name: str, flags: tuple[str, ...] = OF_LOADING) -> dict:
     """How the model called `name` was loaded and asked in its run, by the names of the flags; empty for others.
 
     An adapter belongs to what it was trained over: four-bit weights or not.
@@ -47,7 +47,7 @@ def loading_of(name: str) -> dict:
     if not is_run(folder) or not (folder / "config.yaml").exists():
         return {}
     settings = read_yaml(folder / "config.yaml")
-    return {flag: settings[flag] for flag in OF_LOADING if settings.get(flag) is not None}
+    return {flag: settings[flag] for flag in flags if settings.get(flag) is not None}
 
 
 def find_model(name: str) -> Source:

@@ -19,7 +19,7 @@ from trl.data_utils import is_conversational, maybe_extract_prompt
 
 from recipes.arguments import flag
 from recipes.errors import InputError, did_you_mean
-from recipes.generation import as_text, end_of_turn
+from recipes.generation import end_of_turn, prompts_to_train_on, that_fit
 from recipes.qlora import adapter_weights, correct_qlora
 from rewards.completions import completion_text
 
@@ -131,8 +131,6 @@ def _text(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreferenceC
     After what most templates write behind that, CPOTrainer and ORPOTrainer would add another end.
     """
     end = end_of_turn(tokenizer, config)
-    # The tokenizer puts its first token in front of any text.
-    first = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
     pairs = []
     for row in map(maybe_extract_prompt, rows):
         pair = {name: row[name] for name in ("prompt", "chosen", "rejected")}
@@ -140,18 +138,7 @@ def _text(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreferenceC
             if len(pair["chosen"]) != 1 or len(pair["rejected"]) != 1:
                 raise InputError(f"Pair {len(pairs)} has several messages after its prompt: give it one answer a side.")
             pair = {name: completion_text(pair[name]) + end for name in ("chosen", "rejected")}
-            pair["prompt"] = as_text(tokenizer, [row["prompt"]], config)[0].removeprefix(first)
+            [pair["prompt"]] = prompts_to_train_on(tokenizer, [row["prompt"]], config)
         pairs.append(pair)
-    if config.max_length is None:
-        return Dataset.from_list(pairs)
-    # What is cut off teaches never to end, and where nothing is left simpo and orpo are nan.
-    fitting = [pair for pair in pairs if _length(tokenizer, pair) <= config.max_length]
-    if not fitting:
-        raise InputError(f"--max_length {config.max_length} is shorter than every pair: raise it.")
-    if len(fitting) < len(pairs):
-        print(f"warning: {len(pairs) - len(fitting)} of {len(pairs)} pairs are longer than --max_length and left out.")
-    return Dataset.from_list(fitting)
-
-
-def _length(tokenizer: PreTrainedTokenizerBase, pair: dict) -> int:
-    return max(len(tokenizer(pair["prompt"] + pair[side])["input_ids"]) for side in ("chosen", "rejected"))
+    # simpo and orpo would be nan where nothing is left of a completion.
+    return Dataset.from_list(that_fit(tokenizer, pairs, ("chosen", "rejected"), config.max_length, "pair"))

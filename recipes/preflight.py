@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from recipes import hardware, hub
 from recipes.difficulty import by_difficulty
-from recipes.errors import InputError, did_you_mean, one_line
+from recipes.errors import InputError, near_path, one_line
 from recipes.guard import GuardedReward
 from recipes.memory import estimate_gb
 from recipes.models import check_adapter, find_model
@@ -61,7 +61,7 @@ def preflight(
         samples = read_samples(args.samples, args.task, needs=[task.correctness.__name__, task.format.__name__])
         if samples_are_data:
             samples = _training_samples(samples, held_out, args, task)
-        elif args.min_pass_rate > 0 or args.max_pass_rate < 1 or args.curriculum:
+        elif _chooses(args):
             train, sentence = _by_difficulty(train, samples, args, task)
             print(sentence)
         else:
@@ -103,6 +103,11 @@ def preflight(
     return Checked(tokenizer, train, held_out, rewards, samples)
 
 
+def _chooses(args) -> bool:
+    """Whether problems are chosen or ordered by how hard they are."""
+    return args.min_pass_rate > 0 or args.max_pass_rate < 1 or args.curriculum
+
+
 def _by_difficulty(rows: Dataset, samples: list[dict], args, task: Task) -> tuple[Dataset, str]:
     how = {name: getattr(args, name) for name in ("min_pass_rate", "max_pass_rate", "curriculum")}
     return by_difficulty(rows, samples, task, **how)
@@ -122,7 +127,7 @@ def _training_samples(samples: list[dict], held_out: Dataset, args, task: Task) 
         raise InputError(f"All of {args.samples} are held-out problems: sample the train rows (--split train).")
     if len(usable) < len(samples):
         print(f"{len(samples) - len(usable)} of {len(samples)} samples are of held-out problems: they are left out.")
-    if args.min_pass_rate > 0 or args.max_pass_rate < 1 or args.curriculum:
+    if _chooses(args):
         rows = [{"question": row["question"], "answer": row["answer"], "i": i} for i, row in enumerate(usable)]
         chosen, sentence = _by_difficulty(Dataset.from_list(rows), usable, args, task)
         print(sentence)
@@ -183,9 +188,8 @@ def _read_model(model_args, config):
             "place into its adapter_config.json, as base_model_name_or_path."
         )
     elif hub.is_local_path(name):
-        near = did_you_mean(name, map(str, Path(name).parent.glob("*")))
         raise InputError(
-            f"The model folder {name} does not exist: give --model_name_or_path a folder or a hub id.{near}"
+            f"The model folder {name} does not exist: give --model_name_or_path a folder or a hub id.{near_path(name)}"
         )
     else:
         hub.go_offline_if_unreachable()

@@ -23,7 +23,7 @@ from recipes.errors import InputError, exit_kindly
 from recipes.generation import Completion, Generate, Sampling, with_transformers, with_vllm
 from recipes.job import Job, begin
 from recipes.measures import measure
-from recipes.models import end_tokens, find_model, load_model
+from recipes.models import find_model, load_model
 from recipes.run import Run
 from recipes.samples import is_samples
 from recipes.scoring import appending, score_file, scored, whole_lines, write
@@ -88,7 +88,7 @@ def generator(job: Job) -> Generate:
             )
         return with_vllm(find_model(name), tokenizer, config, job.model_args)
     model = load_model(name, config, job.model_args)
-    return with_transformers(model, tokenizer, config, config.temperature, end_tokens(model, tokenizer))
+    return with_transformers(model, tokenizer, config, config.temperature)
 
 
 def sample_to_file(file: Path, generate: Generate, rows: Dataset, job: Job) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from recipes.errors import InputError, did_you_mean
+from recipes.errors import InputError, near_path
 from recipes.run import is_run, read_yaml
 from recipes.tasks import Task
 from rewards import calling
@@ -64,8 +64,9 @@ def read_samples(path: str | Path, task_name: str, needs: Iterable[str] = ()) ->
     file = path / "samples.jsonl" if path.is_dir() else path
     if not file.is_file():
         where = f"The folder {path} holds no samples.jsonl" if path.is_dir() else f"There is no file or folder {path}"
-        near = did_you_mean(str(path), map(str, path.parent.glob("*")))
-        raise InputError(f"{where}: give a JSONL file or a folder that `python -m recipes.sample` wrote.{near}")
+        raise InputError(
+            f"{where}: give a JSONL file or a folder that `python -m recipes.sample` wrote.{near_path(path)}"
+        )
     if path.is_dir() and is_run(path) and not (path / "result.json").exists():
         print(f"warning: {path} is unfinished: what it has sampled so far is taken.")
     try:
@@ -93,6 +94,11 @@ def task_of(name: str) -> str | None:
     with (path / "samples.jsonl" if path.is_dir() else path).open("rb") as lines:
         with contextlib.suppress(ValueError, AttributeError):  # what is wrong with the file is said when it is read
             return json.loads(lines.readline()).get("task")
+
+
+def problem(row: dict) -> tuple[str, str]:
+    """By what a problem is known in samples and data sets: its question and its bare gold answer."""
+    return row["question"], gold_answer(row["answer"])
 
 
 def pass_rate(row: dict, correctness: str) -> float | None:

@@ -18,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 
 from recipes.arguments import RecipeArguments, flag
 from recipes.errors import InputError, exit_kindly, refused_settings
-from recipes.generation import Generation, as_text, end_of_turn
+from recipes.generation import Generation, end_of_turn, prompts_to_train_on, that_fit
 from recipes.job import Job, begin, train
 from recipes.rejection_sampling import kept_completions
 from rewards.completions import completion_text
@@ -96,24 +96,12 @@ def as_written(rows: list[dict], job: Job) -> Dataset:
     """`rows` as text, so that the model learns to write what was sampled and not what its template makes of it."""
     tokenizer, config = job.checked.tokenizer, job.config
     end = end_of_turn(tokenizer, config)
-    # The tokenizer puts its first token in front of any text.
-    first = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
-    prompts = as_text(tokenizer, [row["prompt"] for row in rows], config)
+    prompts = prompts_to_train_on(tokenizer, [row["prompt"] for row in rows], config)
     texts = [
-        {"prompt": prompt.removeprefix(first), "completion": completion_text(row["completion"]) + end}
+        {"prompt": prompt, "completion": completion_text(row["completion"]) + end}
         for prompt, row in zip(prompts, rows, strict=True)
     ]
-    # A completion that is cut off teaches never to end.
-    fit = [t for t in texts if not config.max_length or tokens(tokenizer, t) <= config.max_length]
-    if not fit:
-        raise InputError(f"No example fits into --max_length {config.max_length}: raise it.")
-    if len(fit) < len(texts):
-        print(f"warning: {len(texts) - len(fit)} of {len(texts)} examples are longer than --max_length and left out.")
-    return Dataset.from_list(fit)
-
-
-def tokens(tokenizer, example: dict) -> int:
-    return len(tokenizer(example["prompt"] + example["completion"])["input_ids"])
+    return Dataset.from_list(that_fit(tokenizer, texts, ("completion",), config.max_length, "example"))
 
 
 if __name__ == "__main__":

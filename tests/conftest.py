@@ -21,6 +21,21 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def refused_by(capsys):
+    """Runs a script's `main`, which must end with one sentence before a model is loaded; returns the sentence."""
+
+    def run(main, *argv) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([str(arg) for arg in argv])
+        captured = capsys.readouterr()
+        assert stop.value.code == 2 and "Loading weights" not in captured.err and "preflight" not in captured.out
+        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1, captured.err
+        return captured.err
+
+    return run
+
+
+@pytest.fixture
 def write_jsonl(tmp_path):
     """Writes rows (or raw lines) to a JSONL file and returns its path."""
 

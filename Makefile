@@ -12,7 +12,7 @@ help:  ## list these targets
 	@echo 'make <target> [ARGS="--flag value ..."]    trainers run on any task of recipes/tasks'
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-grpo-%: $(INSTALLED)  ## train with GRPO: make grpo-gsm8k, make grpo-word_problems
+grpo-%: $(INSTALLED)  ## train with GRPO: make grpo-gsm8k, grpo-word_problems, grpo-code
 	@$(PY) -m recipes.grpo --task $* $(ARGS)
 
 ppo-%: $(INSTALLED)  ## train with PPO, same tasks and flags: make ppo-gsm8k
@@ -59,6 +59,9 @@ bench-ppo: $(INSTALLED)  ## memory and step time of PPO against GRPO and against
 bench-rewards: $(INSTALLED)  ## speed of the rewards against TRL's, side by side; needs GSM8K: ARGS="--dataset_name ..."
 	$(PY) -m benchmarks.rewards $(ARGS)
 
+bench-code: $(INSTALLED)  ## executions per second of the code reward's sandbox against bare subprocess.run, side by side
+	$(PY) -m benchmarks.code_reward $(ARGS)
+
 bench-sample: $(INSTALLED)  ## completions per second of the sampler against a bare generate loop, side by side
 	$(PY) -m benchmarks.sample $(ARGS)
 
@@ -75,4 +78,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help test starter bench-overhead bench-ppo bench-rewards bench-sample merge setup clean
+.PHONY: help test starter bench-overhead bench-ppo bench-rewards bench-sample bench-code merge setup clean

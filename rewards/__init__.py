@@ -1,6 +1,14 @@
 """Rule-based rewards for TRL trainers. Importing them loads no torch, transformers, trl or datasets."""
 
 from rewards.answers import extract_answer
+from rewards.code import (
+    async_code_reward,
+    code_compiles_reward,
+    code_reward,
+    get_code_compiles_reward,
+    get_code_reward,
+)
+from rewards.code_blocks import code_format_reward, get_code_format_reward
 from rewards.correctness import correctness_reward, get_correctness_reward
 from rewards.equivalence import is_equivalent
 from rewards.exact_match import exact_match_reward
@@ -12,9 +20,16 @@ from rewards.multiple_choice import multiple_choice_reward
 from rewards.repetition import get_repetition_penalty_reward, repetition_penalty_reward
 
 __all__ = [
+    "async_code_reward",
+    "code_compiles_reward",
+    "code_format_reward",
+    "code_reward",
     "correctness_reward",
     "exact_match_reward",
     "extract_answer",
+    "get_code_compiles_reward",
+    "get_code_format_reward",
+    "get_code_reward",
     "get_correctness_reward",
     "get_cosine_length_reward",
     "get_language_consistency_reward",

@@ -30,6 +30,7 @@ from rewards.battery import (
     FORM_POLICIES,
     NOTHING,
     WITHOUT_ANSWER_TAGS,
+    CodeRow,
     Policy,
     Row,
     built_in_rows,
@@ -49,6 +50,7 @@ from rewards.calling import (
     read_rows,
     takes_any_keyword,
 )
+from rewards.code_blocks import fenced_blocks
 from rewards.completions import completion_text
 
 START_SECONDS = 120  # to import the user's module
@@ -209,8 +211,8 @@ def audit(name: str, data: str | None = None, gold_column: str | None = None) ->
         name (`str`): a reward of this package, or a dotted path.
         data (`str`, *optional*): a JSONL file of rows with `prompt`, `completion` (right, and in the form that the
             reward wants), the gold answer, and the reward's other columns, in place of the built-in rows.
-        gold_column (`str`, *optional*): the column of the gold answer; else it is `answer`, `solution`, or the column
-            whose values stand in the completions.
+        gold_column (`str`, *optional*): the column of the gold answer, or of the tests of code; else it is `answer`,
+            `solution`, or the column whose values stand in the completions, and `tests` where these have code.
 
     Raises:
         `InputError`: the reward cannot be loaded, needs a column that the rows do not have, or uses a gold answer
@@ -219,7 +221,7 @@ def audit(name: str, data: str | None = None, gold_column: str | None = None) ->
     candidates = [_rows_of(data, gold_column)] if data else built_in_rows()
     if gold_column and not data:
         for row in (row for rows in candidates for row in rows):
-            row.columns[gold_column], row.gold_column = row.gold, gold_column
+            row.columns[gold_column], row.gold_column = row.columns[row.gold_column], gold_column
     worker = Worker(name)
     try:
         yield from _Audit(worker, name, candidates).checks()
@@ -244,14 +246,17 @@ def _rows_of(path: str, gold_column: str | None) -> list[Row]:
                     )
                     raise InputError(f"Row {number} of {path} needs a `{column}` ({what}).")
             columns = {key: row[key] for key in row if key not in ("prompt", "completion", "completion_ids")}
-            rows.append(Row(row["prompt"], completion_text(row["completion"]), columns))
+            honest, tests = completion_text(row["completion"]), columns.get(gold_column or "tests")
+            is_code = tests is not None and str(tests) not in honest and fenced_blocks(honest)
+            rows.append((CodeRow if is_code else Row)(row["prompt"], honest, columns))
     if len(rows) < 2:
         raise InputError(f"{path} has one row: the audit compares rows, and needs two or more.")
     columns = dict.fromkeys(key for row in rows for key in row.columns)
     if gold_column and gold_column not in columns:
         raise InputError(f"{path} has no column `{gold_column}`; its rows have: {', '.join(columns) or 'none'}.")
     for row in rows:
-        row.gold_column = gold_column or _gold_column(rows, list(columns))
+        found = "tests" if isinstance(row, CodeRow) else _gold_column(rows, list(columns))
+        row.gold_column = gold_column or found
     return with_wrong_answers(rows)
 
 
@@ -274,9 +279,13 @@ class _Audit:
 
     def checks(self) -> Iterator[Check]:
         facts = self.worker.facts
-        given = {"prompts", "completion_ids", *self.candidates[0][0].columns}
-        if missing := [column for column in facts.required if column not in given]:
-            needed = " and ".join(f"`{column}`" for column in missing)
+        missing = [
+            [name for name in facts.required if name not in {"prompts", "completion_ids", *rows[0].columns}]
+            for rows in self.candidates
+        ]
+        self.candidates = [rows for rows, names in zip(self.candidates, missing, strict=True) if not names]
+        if not self.candidates:
+            needed = " and ".join(f"`{name}`" for name in missing[0])
             raise InputError(
                 f"{self.name} needs the column {needed}: give rows that have it, with `prompt` and `completion`, "
                 "in a JSONL file by --data, or name the column by --gold-column if it is the gold answer's."
@@ -325,7 +334,7 @@ class _Audit:
             return self._fault(errors[0])
         if errors and (fault := self._fault_of_a_bad_completion()):
             return fault
-        what = errors[0] if errors else "returned None for every honest completion"
+        what = errors[0] if errors else _ALL_NONE
         raise InputError(
             f"{self.name} {what.rstrip('.')}. If it needs other rows, give some by --data, a JSONL file with "
             "`prompt`, `completion` (a right one) and its columns; if its gold answer has another column, name it by "
@@ -620,6 +629,10 @@ class _Audit:
         yield Check(section, "a penalty: a vice is punished", "PASS" if punished else "FAIL", reason)
 
 
+_ALL_NONE = (
+    "returned None for every honest completion. If it compares the completions of a prompt, as a majority vote does, "
+    "it cannot be audited: among the audit's no two agree"
+)
 BASE = (
     lambda row: row.honest,
     lambda row: row.other,

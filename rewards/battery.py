@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from rewards.calling import is_messages
+from rewards.code_blocks import fenced_blocks
 from rewards.completions import completion_text
 
 
@@ -58,6 +59,21 @@ class Row:
         if is_messages(self.prompt):
             return "\n".join(completion_text([{**message, "role": "assistant"}]) for message in self.prompt)
         return str(self.prompt)
+
+
+class CodeRow(Row):
+    """Its gold column holds tests, which no completion shows; the gold answer is the code that passes them."""
+
+    @property
+    def gold(self) -> str:
+        return fenced_blocks(self.honest)[-1].code
+
+    def marked(self, answer: str) -> str:
+        return f"```python\n{answer}\n```"
+
+    def returning(self, value: str) -> str:
+        """The functions of the gold answer, each with nothing but a value to return."""
+        return "\n".join(f"{head}\n    return {value}" for head in re.findall(r"^def .*:$", self.gold, re.MULTILINE))
 
 
 def gold_text(value) -> str:
@@ -164,9 +180,37 @@ _FORMS = (
     "{steps}\n#### {answer}",
 )
 
+# The problem, the thought, the code, and its tests.
+_CODE_PROBLEMS = [
+    (
+        "Write a Python function add_up(numbers) that returns the sum of the even numbers in a list.",
+        "A number is even where nothing is left of it modulo 2, and sum adds up those that pass.",
+        "def add_up(numbers):\n    return sum(number for number in numbers if number % 2 == 0)",
+        "assert add_up([1, 2, 4]) == 6\nassert add_up([]) == 0\nassert add_up([-2, 3]) == -2",
+    ),
+    (
+        "Write a Python function mirror(text) that says whether a text reads the same from both ends.",
+        "A slice with a step of minus one turns the text around, so the two only have to be compared.",
+        "def mirror(text):\n    return text == text[::-1]",
+        "assert mirror('level') is True\nassert mirror('labels') is False\nassert mirror('') is True",
+    ),
+    (
+        "Write a Python function largest(numbers) that returns the largest number of a list, None for an empty one.",
+        "Python's max does this, and its default is what an empty list gives.",
+        "def largest(numbers):\n    return max(numbers, default=None)",
+        "assert largest([3, 9, 2]) == 9\nassert largest([-5, -7]) == -5\nassert largest([]) is None",
+    ),
+    (
+        "Write a Python function count_words(text) that maps each word of a text to how often it stands there.",
+        "Split at white space, and count in a dictionary, where a new word begins at zero.",
+        "def count_words(text):\n    words = text.split()\n    return {word: words.count(word) for word in words}",
+        "assert count_words('a b a') == {'a': 2, 'b': 1}\nassert count_words('  ') == {}",
+    ),
+]
+
 
 def built_in_rows() -> list[list[Row]]:
-    """The same problems in every form, and once as multiple choice."""
+    """The same problems in every form, once as multiple choice, and problems that ask for code."""
     sets = [
         [_row(problem, form, str(problem[-1]), problem[0], language="en") for problem in _PROBLEMS] for form in _FORMS
     ]
@@ -177,7 +221,11 @@ def built_in_rows() -> list[list[Row]]:
         listed = "\n".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
         prompt = f"{problem[0]}\n{listed}"
         choices.append(_row(problem, _FORMS[0], "ABCD"[right], prompt, language="en", options=options))
-    return [with_wrong_answers(rows) for rows in [*sets, choices]]
+    coded = []
+    for problem, thought, code, tests in _CODE_PROBLEMS:
+        honest = f"<think>\n{thought}\n</think>\n```python\n{code}\n```"
+        coded.append(CodeRow(problem, honest, {"answer": code, "tests": tests}, "tests"))
+    return [with_wrong_answers(rows) for rows in [*sets, choices, coded]]
 
 
 def _row(problem: tuple, form: str, answer: str, prompt: str, **columns) -> Row:
@@ -223,6 +271,10 @@ def _with_gold(write: Callable[[Row], str]) -> Callable[[Row], str | None]:
 
 def _with_number(write: Callable[[Row], str]) -> Callable[[Row], str | None]:
     return lambda row: write(row) if _is_number(row.gold) and _is_number(row.wrong) else None
+
+
+def _with_code(write: Callable[[CodeRow], str]) -> Callable[[Row], str | None]:
+    return lambda row: row.answering(write(row)) if isinstance(row, CodeRow) else None
 
 
 def _every_option(row: Row) -> str | None:
@@ -327,6 +379,12 @@ ANSWER_POLICIES = [
     Policy(
         "a wrong answer, then the right number behind it",
         _with_gold(lambda row: f"{row.thinking('Hm.')}{row.tagged(row.wrong)} {row.gold}"),
+    ),
+    Policy("code that ends before its tests", _with_code(lambda row: "import os\nos._exit(0)")),
+    Policy("code that returns None", _with_code(lambda row: row.returning("None"))),
+    Policy(
+        "code that returns what equals everything",
+        _with_code(lambda row: row.returning('type("", (), {"__eq__": lambda self, other: True})()')),
     ),
 ]
 

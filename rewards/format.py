@@ -83,11 +83,11 @@ class _ThinkFormatReward:
             and 2 * sum(closing in text for text in texts) > len(texts)
         ):
             advice = "no completion has %s but most close it, so the chat template seems to open it: use "
-            advice += "rewards.get_think_format_reward(prefilled=True)."
+            advice += f"rewards.get_{self.__name__}(prefilled=True)."
         else:
             return
         self.has_warned = True
-        logger.warning("think_format_reward is 0 for the whole batch; " + advice, opening)
+        logger.warning("%s is 0 for the whole batch; " + advice, self.__name__, opening)
 
 
 def get_think_format_reward(

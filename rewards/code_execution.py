@@ -1,0 +1,214 @@
+"""Run code against its tests in a sandbox, within bounds of time, memory and output, and say what came of it."""
+
+import contextlib
+import marshal
+import math
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from rewards.code_tests import Assertions, Calls, Programs, Tests
+from rewards.in_sandbox import Channel, decode, encode
+from rewards.sandbox import Sandbox
+
+LONGEST_OUTPUT = 16 * 2**20  # bytes that a program may print
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+class Bounds(NamedTuple):
+    """What one completion may take."""
+
+    seconds: float  # by the clock, over all its tests
+    memory_mb: int  # of each process
+
+
+class Verdict(NamedTuple):
+    """How many tests passed, of those that were run, and in a few words why not all did."""
+
+    passed: int | None  # None: the tests themselves cannot be run
+    said: str = ""
+
+
+def check(code: str, tests: Tests, sandbox: Sandbox, bounds: Bounds, stop_early: bool, tolerance: float | None):
+    """The `Verdict` on `code` (`str`); with `stop_early` no test is run after one that failed."""
+    try:
+        source = code.encode()
+    except UnicodeEncodeError:
+        return Verdict(0, "no Unicode text")
+    deadline = time.monotonic() + bounds.seconds
+    if isinstance(tests, Programs):
+        return _check_program(source, tests, sandbox, bounds, deadline, stop_early, tolerance)
+    return _check_functions(source, tests, sandbox, bounds, deadline, stop_early, tolerance)
+
+
+def compiles(code: str, sandbox: Sandbox, bounds: Bounds) -> bool:
+    """Whether Python's own compiler takes `code`; it is not run."""
+    try:
+        source = code.encode()
+    except UnicodeEncodeError:
+        return False
+    return run(inside("compile", bounds), source, sandbox, time.monotonic() + bounds.seconds)[1] == 0
+
+
+def inside(role: str, bounds: Bounds, *more: object) -> list[str]:
+    """The command that runs rewards/in_sandbox.py: Python without packages and without the user's environment.
+
+    The file itself is what its stdin must begin with: `load()`.
+    """
+    limits = (bounds.memory_mb * 2**20, math.ceil(bounds.seconds) + 1)
+    return ["python", "-P", "-s", "-S", "-X", "utf8", "-c", _START, role, *map(str, (*limits, *more))]
+
+
+@cache
+def load() -> bytes:
+    """rewards/in_sandbox.py as source, and compiled for this Python: to compile it takes as long as Python's start."""
+    source = Path(__file__).with_name("in_sandbox.py").read_bytes()
+    compiled = marshal.dumps(compile(source, "in_sandbox.py", "exec", dont_inherit=True, optimize=2))
+    return b"".join(len(part).to_bytes(8) + part for part in (_THIS.encode(), compiled, source))
+
+
+_THIS = f"{sys.implementation.cache_tag} {sys.hexversion}"  # what can read the compiled form
+_START = """
+import marshal, os, sys
+def take(size):
+    data = b""
+    while len(data) < size:
+        part = os.read(0, size - len(data))
+        data += part or sys.exit("nothing to run")
+    return data
+made_by, compiled, source = (take(int.from_bytes(take(8))) for _ in range(3))
+this = f"{sys.implementation.cache_tag} {sys.hexversion}"
+exec(marshal.loads(compiled) if made_by == this.encode() else source)
+"""
+
+
+def run(command: list[str], stdin: bytes, sandbox: Sandbox, deadline: float) -> tuple[bytes, int | None]:
+    """What `command`, made by `inside`, prints when it is given `stdin`, and its exit code.
+
+    The code is None where the command was ended for its time or for printing too much.
+    """
+    with tempfile.TemporaryFile() as file:  # not a pipe, which would have to be filled while stdout is emptied
+        file.write(load() + stdin)
+        file.seek(0)
+        with sandbox.start(command, file) as process, _ended_at(deadline, process) as late:
+            output = process.stdout.read(LONGEST_OUTPUT + 1)
+            if len(output) > LONGEST_OUTPUT:
+                return output, None
+            code = process.wait()
+            return output, None if late.is_set() else code
+
+
+@contextlib.contextmanager
+def _ended_at(deadline: float, *processes) -> Iterator[threading.Event]:
+    """Kill the processes at the deadline; the event tells whether it has come."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        for process in processes:
+            process.kill()
+
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _check_program(source, tests: Programs, sandbox, bounds, deadline, stop_early, tolerance) -> Verdict:
+    passed, said = 0, ""
+    for number, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True), start=1):
+        command = inside("program", bounds, len(source))
+        output, code = run(command, source + given.encode("utf-8", "replace"), sandbox, deadline)
+        if code == 0 and same_output(output.decode("utf-8", "replace"), expected, tolerance):
+            passed += 1
+            continue
+        why = "too slow, or too much output" if code is None else f"exit code {code}" if code else "wrong output"
+        said = said or f"test {number}: {why}"
+        if stop_early or time.monotonic() >= deadline:
+            break
+    return Verdict(passed, said)
+
+
+def _check_functions(source, tests: Calls | Assertions, sandbox, bounds, deadline, stop_early, tolerance) -> Verdict:
+    job = {"all": stop_early, "tolerance": tolerance, "function": None}
+    if isinstance(tests, Calls):
+        job |= {"function": tests.function, "calls": tests.calls, "names": [tests.function, "Solution"]}
+    else:
+        job |= {"pieces": tests.pieces, "names": tests.names}
+    with (
+        sandbox.start(inside("functions", bounds), subprocess.PIPE) as tested,
+        sandbox.start(inside("tests", bounds), subprocess.PIPE) as testing,
+        _ended_at(deadline, tested, testing) as late,
+    ):
+        code, judge = (Channel(process.stdout, process.stdin) for process in (tested, testing))
+        try:
+            testing.stdin.write(load())
+            judge.send(encode(job))
+            with contextlib.suppress(OSError):
+                tested.stdin.write(load())
+                code.send(source)
+            outcomes, said = decode(_verdict(code, judge))
+        except (EOFError, OSError):
+            return Verdict(0, "too slow" if late.is_set() else "ended before its tests did")
+    if outcomes is None:
+        return Verdict(None, said)
+    failed = outcomes.index(False) + 1 if False in outcomes else len(outcomes) + 1
+    return Verdict(sum(outcomes), f"test {failed}: {said}" if said else "")
+
+
+def _verdict(code: Channel, judge: Channel) -> bytes:
+    """Carry what the tests ask to the code and its replies back, until the tests have come to a verdict."""
+    while True:
+        message = judge.receive()
+        if message[:1] == b"!":
+            return message[1:]
+        try:
+            code.send(message[1:])
+            reply = code.receive()
+        except (EOFError, OSError):
+            reply = b""  # the code is gone
+        judge.send(reply)
+
+
+def same_output(output: str, expected: str, tolerance: float | None = None) -> bool:
+    """Whether a program has printed what it should: all lines, but for white space at their ends and at the end.
+
+    Args:
+        tolerance (`float`, *optional*): numbers may differ by this much, absolutely or of the expected one; the white
+            space between words does not count then.
+
+    Example:
+    >>> from rewards.code_execution import same_output
+    >>> same_output("1 \\n2\\n\\n", "1\\n2"), same_output("1", "1\\n2"), same_output("0.3333", "0.33333", 1e-3)
+    (True, False, True)
+    """
+    printed, wanted = ([line.rstrip() for line in text.rstrip().split("\n")] for text in (output, expected))
+    if len(printed) != len(wanted):
+        return False
+    return all(_same_line(*lines, tolerance) for lines in zip(printed, wanted, strict=True))
+
+
+def _same_line(printed: str, wanted: str, tolerance: float | None) -> bool:
+    if printed == wanted or tolerance is None:
+        return printed == wanted
+    words = printed.split(), wanted.split()
+    return len(words[0]) == len(words[1]) and all(_same_word(*pair, tolerance) for pair in zip(*words, strict=True))
+
+
+def _same_word(printed: str, wanted: str, tolerance: float) -> bool:
+    if printed == wanted or max(len(printed), len(wanted)) > 400:
+        return printed == wanted
+    if not (_NUMBER.fullmatch(printed) and _NUMBER.fullmatch(wanted)):
+        return False
+    return abs(float(printed) - float(wanted)) <= tolerance * max(1.0, abs(float(wanted)))

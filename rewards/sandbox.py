@@ -1,0 +1,286 @@
+"""Where code that a model wrote may run: bubblewrap, or anything else with the one method of `Sandbox`."""
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import re
+import select
+import shutil
+import signal
+import site
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from platform import machine
+from typing import IO, Protocol
+
+logger = logging.getLogger(__name__)
+
+DISK = 16 * 2**20  # bytes of /tmp inside, which is memory outside
+OLDEST = (0, 7)  # the first bubblewrap that can limit the size of /tmp
+
+# Nothing of the caller's, and one order of sets and dicts in every run.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+class SandboxError(RuntimeError):
+    """There is no sandbox here; the message is one sentence that says what to do."""
+
+
+class Sandbox(Protocol):
+    """What a sandbox has to be: a way to start a command where it can do no harm.
+
+    Another than bubblewrap, a container for one, is an object with this method. It must bound what the command may do
+    to the machine and the network; time, memory and output of the command itself are bounded by who starts it.
+    """
+
+    def start(self, command: list[str], stdin: int | IO[bytes]) -> contextlib.AbstractContextManager[subprocess.Popen]:
+        """Start `command` and yield it, running: nothing of it is left when the context is left.
+
+        Args:
+            command (`list[str]`): a program and its arguments; the program is `python`, any of version 3.11 or newer
+                without packages will do, or a path.
+            stdin (`int` or file): as for `subprocess.Popen`: `subprocess.PIPE`, or a file.
+
+        Yields:
+            `subprocess.Popen` or the like of it: `stdout` is a pipe of bytes, what it writes to stderr is lost, and
+                `kill()` ends every process that it has started.
+
+        Raises:
+            `SandboxError`: it cannot be started here.
+        """
+
+
+class Bubblewrap:
+    """A sandbox of Linux name spaces, by bubblewrap (https://github.com/containers/bubblewrap).
+
+    No network; a read-only system without home, /etc, /proc and installed Python packages; a /tmp of 16 MB that is
+    empty at the start and gone at the end; no environment; process, user, host and message name spaces of its own; it
+    ends with its parent. A filter of system calls forbids new processes, sockets and memory that no limit counts.
+    Threads are allowed, but not where the caller is root, whose threads the kernel does not limit.
+
+    Args:
+        processes (`bool`): allow new processes and threads without a limit. For compilers, not for a model's code.
+
+    Raises:
+        `SandboxError`: bubblewrap is missing, too old, or not permitted to make name spaces here.
+    """
+
+    def __init__(self, processes: bool = False):
+        self.processes = processes
+        _check_bubblewrap()
+
+    @contextlib.contextmanager
+    def start(self, command: list[str], stdin: int | IO[bytes]) -> Iterator[subprocess.Popen]:
+        program = _python() if command[0] == "python" else command[0]
+        wrapped = [*_arguments(), program, *command[1:]]
+        with contextlib.ExitStack() as files:
+            passed = []
+            if not self.processes:
+                passed = [files.enter_context(_readable(_filter(threads=os.geteuid() != 0))).fileno()]
+                wrapped[1:1] = ["--seccomp", str(passed[0])]
+            process = subprocess.Popen(
+                wrapped, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, pass_fds=passed
+            )
+        with _ended(process):
+            yield process
+
+
+class Unsandboxed:
+    """No sandbox: a process with a clean environment in an empty folder, and whatever limits it sets itself.
+
+    It can read and write what the user can, and reach the network: for code that is trusted, or within a container.
+    """
+
+    @contextlib.contextmanager
+    def start(self, command: list[str], stdin: int | IO[bytes]) -> Iterator[subprocess.Popen]:
+        program = _python() if command[0] == "python" else command[0]
+        with tempfile.TemporaryDirectory(prefix="unsandboxed_", ignore_cleanup_errors=True) as folder:
+            process = _Session(
+                [program, *command[1:]],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=ENVIRONMENT,
+                cwd=folder,
+                start_new_session=True,
+            )
+            with _ended(process):
+                yield process
+
+
+class _Session(subprocess.Popen):
+    """A process that is killed together with those that it has started."""
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def find_sandbox(allow_unsandboxed: bool = False) -> Sandbox:
+    """Bubblewrap; where it is missing or cannot work, `Unsandboxed` with one warning, but only if that is allowed.
+
+    Raises:
+        `SandboxError`: there is none, and `allow_unsandboxed` is not set.
+    """
+    try:
+        return Bubblewrap()
+    except SandboxError as error:
+        if not allow_unsandboxed:
+            raise
+        _warn_once(str(error))
+        return Unsandboxed()
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    logger.warning("Code runs without a sandbox, with the rights of this user: %s", reason)
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        # bubblewrap's own process ends first: the last of those inside is gone when nobody can write to stdout.
+        while select.select([process.stdout], [], [], 1)[0] and os.read(process.stdout.fileno(), 2**16):
+            pass
+        for pipe in filter(None, (process.stdin, process.stdout)):
+            with contextlib.suppress(BrokenPipeError):  # what it no longer reads
+                pipe.close()
+
+
+@functools.cache
+def _check_bubblewrap() -> None:
+    """Raise a `SandboxError` that says what to do, unless Python runs in the sandbox here."""
+    other = "give another `sandbox`, or use get_code_reward(allow_unsandboxed=True) where all code may be trusted"
+    if not sys.platform.startswith("linux") or machine() not in _MACHINES:
+        raise SandboxError(f"Code runs in bubblewrap, which needs Linux on x86_64 or aarch64: {other}.")
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxError(
+            "Code runs in bubblewrap, and there is no bwrap on the PATH: install it (Debian, Ubuntu: apt install "
+            f"bubblewrap; Fedora: dnf install bubblewrap), {other}."
+        )
+    version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST:
+        raise SandboxError(f"{version.strip()} is too old: install version 0.7 or newer, {other}.")
+    attempt = subprocess.run(
+        [*_arguments(), _python(), "-I", "-S", "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
+    )
+    if attempt.stdout != "42\n":
+        said = attempt.stderr.removeprefix("bwrap: ").strip().splitlines()
+        reason = said[-1] if said else f"exit code {attempt.returncode}"
+        raise SandboxError(
+            f"bubblewrap cannot make its name spaces here ({reason}): allow it to (Ubuntu 24.04: sudo "
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for bwrap; Docker: "
+            f"--security-opt seccomp=unconfined --security-opt apparmor=unconfined --cap-add SYS_ADMIN), {other}."
+        )
+
+
+@functools.cache
+def _python() -> str:
+    """The interpreter itself: that of a virtual environment is a link in somebody's home."""
+    return os.path.realpath(sys.executable)
+
+
+@functools.cache
+def _arguments() -> tuple[str, ...]:
+    """bubblewrap's command line up to the command."""
+    arguments = [shutil.which("bwrap"), "--unshare-user", "--unshare-all", "--die-with-parent", "--new-session"]
+    arguments += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--cap-drop", "ALL", "--clearenv"]
+    for name, value in ENVIRONMENT.items():
+        arguments += ["--setenv", name, value]
+    arguments += ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    arguments += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
+        if os.path.islink(f"/{name}"):
+            arguments += ["--symlink", os.readlink(f"/{name}"), f"/{name}"]
+        elif os.path.isdir(f"/{name}"):
+            arguments += ["--ro-bind", f"/{name}", f"/{name}"]
+    library = os.path.realpath(sys.base_prefix) + "/lib"
+    for path in (_python(), library):
+        if not path.startswith("/usr/"):
+            arguments += ["--ro-bind", path, path]
+    # Installed packages are hidden: a task's tests may be among them.
+    roots = {"/usr/lib", "/usr/local/lib", library}
+    packages = {str(path) for root in roots for path in Path(root).glob("python3*/*-packages")}
+    for path in sorted(packages | {*site.getsitepackages([sys.base_prefix])}):
+        if os.path.isdir(path) and os.listdir(path):
+            arguments += ["--tmpfs", path, "--remount-ro", path]
+    for device in ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"):
+        arguments += ["--dev-bind", device, device]
+    return (*arguments, "--size", str(DISK), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp")
+
+
+@contextlib.contextmanager
+def _readable(content: bytes) -> Iterator[IO[bytes]]:
+    """A pipe's end from which `content` can be read; less than a pipe holds."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as file:
+        with open(writing, "wb") as end:
+            end.write(content)
+        yield file
+
+
+# The kernel's name of the machine, and the numbers of the system calls that are refused.
+_MACHINES = {
+    "x86_64": (
+        0xC000003E,
+        {"clone": 56, "fork": 57, "vfork": 58, "clone3": 435, "socket": 41, "ptrace": 101, "memfd_create": 319}
+        | {"memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64, "unshare": 272, "setns": 308, "mount": 165}
+        | {"umount2": 166, "pivot_root": 155, "chroot": 161, "process_vm_readv": 310, "process_vm_writev": 311}
+        | {"add_key": 248, "request_key": 249, "keyctl": 250, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323}
+        | {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_by_handle_at": 304},
+    ),
+    "aarch64": (
+        0xC00000B7,
+        {"clone": 220, "clone3": 435, "socket": 198, "ptrace": 117, "memfd_create": 279, "memfd_secret": 447}
+        | {"shmget": 194, "msgget": 186, "semget": 190, "unshare": 97, "setns": 268, "mount": 40, "umount2": 39}
+        | {"pivot_root": 41, "chroot": 51, "process_vm_readv": 270, "process_vm_writev": 271, "add_key": 217}
+        | {"request_key": 218, "keyctl": 219, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282}
+        | {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_by_handle_at": 265},
+    ),
+}
+_CLONE_THREAD = 0x00010000
+_X32 = 0x40000000  # x86_64's second set of numbers begins here
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000  # the last one with an error number
+
+
+@functools.cache
+def _filter(threads: bool) -> bytes:
+    """A seccomp program (Linux, seccomp_filter.rst): no new process, and no thread unless `threads`."""
+    name, calls = _MACHINES[machine()]
+    calls = dict(calls)
+    clone, clone3 = calls.pop("clone"), calls.pop("clone3")
+    refuse = (_RETURN, 0, 0, _FAIL | errno.EPERM)
+    program = [
+        (_LOAD, 0, 0, 4),  # seccomp_data.arch
+        (_IF_EQUAL, 1, 0, name),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, 0),  # seccomp_data.nr
+        (_IF_AT_LEAST, 0, 1, _X32),
+        refuse,
+        # Its flags cannot be seen from here; told that there is no clone3, the C library takes clone.
+        (_IF_EQUAL, 0, 1, clone3),
+        (_RETURN, 0, 0, _FAIL | errno.ENOSYS),
+    ]
+    for number in calls.values():
+        program += [(_IF_EQUAL, 0, 1, number), refuse]
+    program += [
+        (_IF_EQUAL, 0, 3, clone),
+        (_LOAD, 0, 0, 16),  # the low half of seccomp_data.args[0], the flags
+        (_IF_BITS, 1, 0, _CLONE_THREAD if threads else 0),
+        refuse,
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    return b"".join(struct.pack("=HBBI", *line) for line in program)

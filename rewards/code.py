@@ -6,12 +6,11 @@ import logging
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from rewards.code_blocks import ALIASES, completion_code
-from rewards.code_execution import Bounds, Verdict, check, compiles, inside, run
+from rewards.code_execution import Bounds, NotStarted, Verdict, check, inside, run
 from rewards.code_tests import Tests, read_tests
 from rewards.completions import Completion, check_column
 from rewards.sandbox import Bubblewrap, Sandbox, SandboxError, Unsandboxed, find_sandbox
@@ -240,16 +239,20 @@ class _CodeCompilesReward:
             return [None] * len(completions)
         sandbox = _for_compilers(needs_processes=compiler is not None)
 
-        def judge(completion: Completion) -> float:
+        # node reserves far more address space than it takes
+        bounds = _SYNTAX._replace(memory_mb=0) if self.language == "javascript" else _SYNTAX
+
+        def judge(completion: Completion) -> float | None:
             code = completion_code(completion, self.language)
             if code is None:
                 return 0.0
-            if compiler is None:
-                return float(compiles(code, sandbox, _SYNTAX))
-            # node reserves far more address space than it takes
-            bounds = _SYNTAX._replace(memory_mb=0) if compiler[0] == "node" else _SYNTAX
-            command, source = inside("command", bounds, *compiler), code.encode("utf-8", "replace")
-            return float(run(command, source, sandbox, time.monotonic() + bounds.seconds)[1] == 0)
+            role = ("command", bounds, *compiler) if compiler else ("compile", bounds)
+            try:
+                return float(run(inside(*role), code.encode(), sandbox, bounds.seconds)[1] == 0)
+            except UnicodeEncodeError:
+                return 0.0
+            except NotStarted:
+                return None
 
         return _in_parallel(judge, completions)
 

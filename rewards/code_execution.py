@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rewards.code_tests import Assertions, Calls, Programs, Tests
-from rewards.in_sandbox import Channel, decode, encode
+from rewards.in_sandbox import STARTED, Channel, decode, encode
 from rewards.sandbox import Sandbox
 
+START_SECONDS = 30  # for a sandbox to come to life, on a busy machine
 LONGEST_OUTPUT = 16 * 2**20  # bytes that a program may print
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -36,25 +37,21 @@ class Verdict(NamedTuple):
     said: str = ""
 
 
+class NotStarted(Exception):
+    """The sandbox has not come to life: the machine, not the code, is at fault."""
+
+
 def check(code: str, tests: Tests, sandbox: Sandbox, bounds: Bounds, stop_early: bool, tolerance: float | None):
     """The `Verdict` on `code` (`str`); with `stop_early` no test is run after one that failed."""
     try:
         source = code.encode()
     except UnicodeEncodeError:
         return Verdict(0, "no Unicode text")
-    deadline = time.monotonic() + bounds.seconds
-    if isinstance(tests, Programs):
-        return _check_program(source, tests, sandbox, bounds, deadline, stop_early, tolerance)
-    return _check_functions(source, tests, sandbox, bounds, deadline, stop_early, tolerance)
-
-
-def compiles(code: str, sandbox: Sandbox, bounds: Bounds) -> bool:
-    """Whether Python's own compiler takes `code`; it is not run."""
+    run_tests = _check_program if isinstance(tests, Programs) else _check_functions
     try:
-        source = code.encode()
-    except UnicodeEncodeError:
-        return False
-    return run(inside("compile", bounds), source, sandbox, time.monotonic() + bounds.seconds)[1] == 0
+        return run_tests(source, tests, sandbox, bounds, stop_early, tolerance)
+    except NotStarted:
+        return Verdict(None, "the sandbox did not start")
 
 
 def inside(role: str, bounds: Bounds, *more: object) -> list[str]:
@@ -89,25 +86,34 @@ exec(marshal.loads(compiled) if made_by == this.encode() else source)
 """
 
 
-def run(command: list[str], stdin: bytes, sandbox: Sandbox, deadline: float) -> tuple[bytes, int | None]:
-    """What `command`, made by `inside`, prints when it is given `stdin`, and its exit code.
+def run(command: list[str], stdin: bytes, sandbox: Sandbox, seconds: float) -> tuple[bytes, int | None]:
+    """What `command`, made by `inside`, prints when it is given `stdin`, and its exit code; raises `NotStarted`.
 
     The code is None where the command was ended for its time or for printing too much.
     """
     with tempfile.TemporaryFile() as file:  # not a pipe, which would have to be filled while stdout is emptied
         file.write(load() + stdin)
         file.seek(0)
-        with sandbox.start(command, file) as process, _ended_at(deadline, process) as late:
-            output = process.stdout.read(LONGEST_OUTPUT + 1)
-            if len(output) > LONGEST_OUTPUT:
-                return output, None
-            code = process.wait()
-            return output, None if late.is_set() else code
+        with sandbox.start(command, file) as process:
+            _await_start(process)
+            with _ended_after(seconds, process) as late:
+                output = process.stdout.read(LONGEST_OUTPUT + 1)
+                if len(output) > LONGEST_OUTPUT:
+                    return output, None
+                code = process.wait()
+                return output, None if late.is_set() else code
+
+
+def _await_start(process: subprocess.Popen) -> None:
+    """Wait for the byte that says that the limits are set: from here on the code's time runs."""
+    with _ended_after(START_SECONDS, process):
+        if process.stdout.read(1) != STARTED:
+            raise NotStarted
 
 
 @contextlib.contextmanager
-def _ended_at(deadline: float, *processes) -> Iterator[threading.Event]:
-    """Kill the processes at the deadline; the event tells whether it has come."""
+def _ended_after(seconds: float, *processes: subprocess.Popen) -> Iterator[threading.Event]:
+    """Kill the processes when the time is over; the event tells whether it is."""
     late = threading.Event()
 
     def end() -> None:
@@ -115,7 +121,7 @@ def _ended_at(deadline: float, *processes) -> Iterator[threading.Event]:
         for process in processes:
             process.kill()
 
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:
@@ -125,56 +131,65 @@ def _ended_at(deadline: float, *processes) -> Iterator[threading.Event]:
         timer.join()
 
 
-def _check_program(source, tests: Programs, sandbox, bounds, deadline, stop_early, tolerance) -> Verdict:
-    passed, said = 0, ""
+def _check_program(source: bytes, tests: Programs, sandbox, bounds, stop_early, tolerance) -> Verdict:
+    passed, said, end = 0, "", time.monotonic() + bounds.seconds
     for number, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True), start=1):
-        command = inside("program", bounds, len(source))
-        output, code = run(command, source + given.encode("utf-8", "replace"), sandbox, deadline)
+        command, stdin = inside("program", bounds, len(source)), source + given.encode("utf-8", "replace")
+        output, code = run(command, stdin, sandbox, max(0.0, end - time.monotonic()) if number > 1 else bounds.seconds)
         if code == 0 and same_output(output.decode("utf-8", "replace"), expected, tolerance):
             passed += 1
             continue
         why = "too slow, or too much output" if code is None else f"exit code {code}" if code else "wrong output"
         said = said or f"test {number}: {why}"
-        if stop_early or time.monotonic() >= deadline:
+        if stop_early or time.monotonic() >= end:
             break
     return Verdict(passed, said)
 
 
-def _check_functions(source, tests: Calls | Assertions, sandbox, bounds, deadline, stop_early, tolerance) -> Verdict:
+def _check_functions(source: bytes, tests: Calls | Assertions, sandbox, bounds, stop_early, tolerance) -> Verdict:
     job = {"all": stop_early, "tolerance": tolerance, "function": None}
     if isinstance(tests, Calls):
         job |= {"function": tests.function, "calls": tests.calls, "names": [tests.function, "Solution"]}
     else:
         job |= {"pieces": tests.pieces, "names": tests.names}
+    passed = []
     with (
         sandbox.start(inside("functions", bounds), subprocess.PIPE) as tested,
         sandbox.start(inside("tests", bounds), subprocess.PIPE) as testing,
-        _ended_at(deadline, tested, testing) as late,
     ):
+        for process in (tested, testing):
+            with contextlib.suppress(BrokenPipeError):  # it has not started
+                process.stdin.write(load())
+                process.stdin.flush()
+        for process in (tested, testing):
+            _await_start(process)
         code, judge = (Channel(process.stdout, process.stdin) for process in (tested, testing))
-        try:
-            testing.stdin.write(load())
-            judge.send(encode(job))
-            with contextlib.suppress(OSError):
-                tested.stdin.write(load())
-                code.send(source)
-            outcomes, said = decode(_verdict(code, judge))
-        except (EOFError, OSError):
-            return Verdict(0, "too slow" if late.is_set() else "ended before its tests did")
-    if outcomes is None:
+        with _ended_after(bounds.seconds, tested, testing) as late:
+            try:
+                judge.send(encode(job))
+                with contextlib.suppress(OSError):
+                    code.send(source)
+                usable, said = decode(_verdict(code, judge, passed))
+            except (EOFError, OSError):
+                usable, said = True, "too slow" if late.is_set() else "its tests have ended"
+    if not usable:
         return Verdict(None, said)
-    failed = outcomes.index(False) + 1 if False in outcomes else len(outcomes) + 1
-    return Verdict(sum(outcomes), f"test {failed}: {said}" if said else "")
+    failed = passed.index(False) + 1 if False in passed else len(passed) + 1
+    return Verdict(sum(passed), f"test {failed}: {said}" if said else "")
 
 
-def _verdict(code: Channel, judge: Channel) -> bytes:
-    """Carry what the tests ask to the code and its replies back, until the tests have come to a verdict."""
+def _verdict(code: Channel, judge: Channel, passed: list[bool]) -> bytes:
+    """Carry what the tests ask to the code and its replies back, and note what passed, until the tests are done."""
     while True:
         message = judge.receive()
-        if message[:1] == b"!":
-            return message[1:]
+        kind, content = message[:1], message[1:]
+        if kind == b"!":
+            return content
+        if kind == b"=":
+            passed.append(content == b"1")
+            continue
         try:
-            code.send(message[1:])
+            code.send(content)
             reply = code.receive()
         except (EOFError, OSError):
             reply = b""  # the code is gone

@@ -18,6 +18,7 @@ import sys
 
 LARGEST = 64 * 2**20  # bytes of one message
 FILE = 16 * 2**20  # bytes of one file
+STARTED = b"+"  # written to stdout before anything else
 
 
 # Plain values as bytes. Nothing that is read can become anything else than a plain value or a `Remote`.
@@ -307,7 +308,7 @@ def _exception(names: list, message: str) -> BaseException:
 
 
 def run_tests(channel: Channel) -> None:
-    """Run the job that is the first message, and send its verdict: for each test whether it passed, and what is said.
+    """Run the job that is the first message, say of each test whether it passed, and at the end what is to be said.
 
     A job is a dict: `pieces`, pairs of source and whether that is a test, in order; or `function` and `calls`, pairs of
     arguments and result; `names` that the pieces take from the code under test; `tolerance`; `all`, to stop at the
@@ -315,22 +316,20 @@ def run_tests(channel: Channel) -> None:
     """
     job = decode(channel.receive())
     ask = ask_over(channel)
-    passed: list[bool] = []
-    said = ""
+    usable, said = True, ""
     try:
         found = ask("names", job["names"])
-        tests = _calls(job, found) if job["function"] else _pieces(job, found)
-        for outcome in tests:
-            passed.append(outcome is None)
+        for outcome in _calls(job, found) if job["function"] else _pieces(job, found):
+            channel.send(b"=1" if outcome is None else b"=0")
             said = said or outcome or ""
             if outcome is not None and job["all"]:
                 break
     except BaseException as error:
         if isinstance(error, NotPlain | ImportError) and not hasattr(error, "is_remote"):  # the tests are at fault
-            passed, said = None, f"{type(error).__name__}: {error}"
+            usable, said = False, f"{type(error).__name__}: {error}"
         else:
             said = said or f"raised {type(error).__name__}"
-    channel.send(b"!" + encode((passed, said)))
+    channel.send(b"!" + encode((usable, said)))
 
 
 def _pieces(job: dict, found: dict):
@@ -409,6 +408,7 @@ def channel_of_its_own() -> Channel:
 def main() -> None:
     role, memory, seconds, *rest = sys.argv[1:]
     limit(int(memory), int(seconds), processes=role == "command")
+    os.write(1, STARTED)
     if role == "command":
         os.execvp(rest[0], rest)
     import builtins

@@ -192,13 +192,13 @@ _CODE_PROBLEMS = [
         "Write a Python function mirror(text) that says whether a text reads the same from both ends.",
         "A slice with a step of minus one turns the text around, so the two only have to be compared.",
         "def mirror(text):\n    return text == text[::-1]",
-        "assert mirror('level') is True\nassert mirror('labels') is False\nassert mirror('') is True",
+        "assert mirror('level') == True\nassert mirror('labels') == False\nassert mirror('') == True",
     ),
     (
         "Write a Python function largest(numbers) that returns the largest number of a list, None for an empty one.",
         "Python's max does this, and its default is what an empty list gives.",
         "def largest(numbers):\n    return max(numbers, default=None)",
-        "assert largest([3, 9, 2]) == 9\nassert largest([-5, -7]) == -5\nassert largest([]) is None",
+        "assert largest([3, 9, 2]) == 9\nassert largest([-5, -7]) == -5\nassert largest([]) == None",
     ),
     (
         "Write a Python function count_words(text) that maps each word of a text to how often it stands there.",
@@ -358,7 +358,9 @@ ANSWER_POLICIES = [
         "the right answer in the thinking only",
         _with_gold(
             lambda row: _thought_in_any_tags(
-                row, f"It is {row.gold}. {row.tagged(row.gold)} \\boxed{{{row.gold}}}", closed=True
+                row,
+                f"It is {row.gold}. {row.tagged(row.gold)} \\boxed{{{row.gold}}}\n{row.marked(row.gold)}\n",
+                closed=True,
             )
         ),
     ),

@@ -132,7 +132,7 @@ def last_block(text: str, language: str) -> str | None:
     """
     wanted, unlabelled = _known(language), None
     for block in reversed(fenced_blocks(text)):
-        if block.language and _known(block.language) == wanted:
+        if _known(block.language) == wanted:
             return block.code
         if not block.language and unlabelled is None:
             unlabelled = block.code

@@ -172,10 +172,12 @@ def _check_functions(source: bytes, tests: Calls | Assertions, sandbox, bounds, 
                 usable, said = decode(_verdict(code, judge, passed))
             except (EOFError, OSError):
                 usable, said = True, "too slow" if late.is_set() else "its tests have ended"
+            except (ValueError, TypeError, RecursionError):  # the tests are hostile themselves
+                usable, said = False, "the tests gave no verdict"
     if not usable:
-        return Verdict(None, said)
+        return Verdict(None, str(said))
     failed = passed.index(False) + 1 if False in passed else len(passed) + 1
-    return Verdict(sum(passed), f"test {failed}: {said}" if said else "")
+    return Verdict(sum(passed[: len(tests)]), f"test {failed}: {said}" if said else "")
 
 
 def _verdict(code: Channel, judge: Channel, passed: list[bool]) -> bytes:
@@ -226,4 +228,5 @@ def _same_word(printed: str, wanted: str, tolerance: float) -> bool:
         return printed == wanted
     if not (_NUMBER.fullmatch(printed) and _NUMBER.fullmatch(wanted)):
         return False
-    return abs(float(printed) - float(wanted)) <= tolerance * max(1.0, abs(float(wanted)))
+    one, other = float(printed), float(wanted)
+    return math.isfinite(other) and abs(one - other) <= tolerance * max(1.0, abs(other))

@@ -2,8 +2,11 @@
 
 import ast
 import builtins
+import itertools
 import json
+import keyword
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -87,18 +90,23 @@ def _read(text: str, entry_point: str | None) -> Tests:
             pass  # Python may begin so, too
         except RecursionError as error:
             raise ValueError("they are nested too deeply") from error
-    return _from_source(text, entry_point)
+    try:
+        return _from_source(text, entry_point)
+    except RecursionError as error:
+        raise ValueError("they are nested too deeply") from error
 
 
 def _from_json(given, entry_point: str | None) -> Tests:
     if isinstance(given, list) and given and all(isinstance(item, str) for item in given):
         return _from_source("\n".join(given), entry_point)
     if isinstance(given, list) and given and all(isinstance(item, dict) for item in given):
-        names = {item.get("fn_name") for item in given}
-        if len(names) > 1:
+        function = given[0].get("fn_name")
+        if any(item.get("fn_name") != function for item in given):
             raise ValueError("they name several functions")
+        if not function and any(item.get("testtype") == "functional" for item in given):
+            raise ValueError("functional tests must name their function, as `fn_name`")
         lists = {f"{key}s": [item.get(key) for item in given] for key in ("input", "output")}
-        return _from_json({**lists, "fn_name": names.pop()}, entry_point)
+        return _from_json({**lists, "fn_name": function}, entry_point)
     if isinstance(given, dict) and isinstance(given.get("test_cases"), list):
         return _from_json(given["test_cases"], entry_point)
     if not isinstance(given, dict):
@@ -108,7 +116,7 @@ def _from_json(given, entry_point: str | None) -> Tests:
         raise ValueError("they need the lists `inputs` and `outputs`")
     if len(inputs) != len(outputs):
         raise ValueError(f"they have {len(inputs)} `inputs` and {len(outputs)} `outputs`")
-    if function:
+    if function is not None and function != "":
         if not isinstance(function, str) or not all(isinstance(arguments, list) for arguments in inputs):
             raise ValueError("with `fn_name` each of `inputs` must be a list of arguments")
         return Calls(function, tuple(zip(inputs, outputs, strict=True)))
@@ -133,14 +141,20 @@ def _from_source(source: str, entry_point: str | None) -> Assertions:
         raise ValueError(f"they do not compile ({error})") from error
     names = _imported_from_solution(tree)
     body = [node for node in tree.body if not _imports_solution(node)]
-    pieces, calls = [], _called_at_the_top(body)
+    functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+    called = {id(node): _called(node) for node in body}
+    times_called = Counter(itertools.chain.from_iterable(called.values()))
+    testing = {node.name for node in functions if any(isinstance(part, ast.Assert) for part in ast.walk(node))}
+    testing |= {node.name for node in functions if not testing.isdisjoint(called[id(node)])}
+    pieces: list[tuple[str, bool]] = []
     for node in body:
-        _add(pieces, ast.unparse(node), _asserts(node))
-    for node in body:
-        if isinstance(node, ast.FunctionDef) and node.name not in calls:
+        calls_a_test = not isinstance(node, _DEFINITIONS) and not testing.isdisjoint(called[id(node)])
+        _add(pieces, ast.unparse(node), _asserts(node) or calls_a_test)
+    for node in functions:
+        if times_called[node.name] == (node.name in called[id(node)]):  # by nobody, but perhaps itself
             required = len(node.args.posonlyargs) + len(node.args.args) - len(node.args.defaults)
             if node.name == "check" and required == 1:
-                if entry_point is None or not entry_point.isidentifier():
+                if entry_point is None or not entry_point.isidentifier() or keyword.iskeyword(entry_point):
                     raise ValueError("`check` is to be given a function, and no column `entry_point` names it")
                 _add(pieces, f"check({entry_point})", True)
             elif node.name.startswith("test") and required == 0:
@@ -173,10 +187,10 @@ def _asserts(node: ast.AST) -> bool:
     return isinstance(node, ast.Assert) or any(map(_asserts, ast.iter_child_nodes(node)))
 
 
-def _called_at_the_top(body: list[ast.stmt]) -> set[str]:
-    statements = [node for node in body if not isinstance(node, _DEFINITIONS)]
-    nodes = [node for statement in statements for node in ast.walk(statement)]
-    return {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+def _called(statement: ast.stmt) -> set[str]:
+    """The functions that are called by name in this statement, or in the body of this function."""
+    calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
 def _imports_solution(node: ast.stmt) -> bool:
@@ -204,8 +218,8 @@ def _taken(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
     own |= {alias.asname or alias.name.partition(".")[0] for alias in aliases}
     loaded = {node.id for node in nodes if isinstance(node, ast.Name)} - own - set(dir(builtins))
     # `math.isclose` is the module's, `copy(...)` a function that is called so.
-    bases = [node.value for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
-    alone = {node.id for node in nodes if isinstance(node, ast.Name) and node not in bases}
+    bases = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    alone = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in bases}
     modules = (loaded & sys.stdlib_module_names) - alone
     return loaded - modules, modules
 
@@ -215,5 +229,6 @@ def _builtin_under_test(body: list[ast.stmt]) -> set[str]:
     for statement in body:
         if _asserts(statement):
             calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
-            return {call.id for call in calls[:1] if isinstance(call, ast.Name)}  # the outermost
+            # the outermost
+            return {call.id for call in calls[:1] if isinstance(call, ast.Name) and call.id in dir(builtins)}
     return set()

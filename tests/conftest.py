@@ -5,10 +5,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from rewards.sandbox import SandboxError, find_sandbox
+
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are of the CPU path, on a machine with a GPU too
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # faster on models this small, and several tests run at once
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_sandbox: runs code; skipped without bubblewrap, but not where CI is set")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("needs_sandbox"):
+        try:
+            find_sandbox()
+        except SandboxError as error:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
 
 
 @pytest.fixture(autouse=True)

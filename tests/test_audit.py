@@ -21,6 +21,7 @@ HONEST = {
     "rewards.get_language_consistency_reward(target='en')": set(),
     "rewards.get_repetition_penalty_reward(ngram=5, max_penalty=-0.5)": set(),
     "rewards.get_correctness_reward(tags=('reasoning', 'final'))": set(),
+    "rewards.get_code_format_reward(language='py', prefilled=False)": set(),
     "after_four_hashes": set(),
     # Open-r1's expression is right about the form, and takes two blocks for one.
     "on_lines_of_their_own": {
@@ -87,14 +88,20 @@ WEAK = {
 
 
 # In the audit's groups nobody has a majority: what its policies earn among voters is in test_majority_vote.py.
-ALONE = [name for name in ready_made() if name != "majority_vote_reward"]
+RUN_CODE = ("async_code_reward", "code_reward")
+ALONE = [
+    pytest.param(name, marks=[pytest.mark.needs_sandbox] * (name in RUN_CODE))
+    for name in ready_made()
+    if name != "majority_vote_reward"
+]
 
 
 @pytest.fixture(scope="module")
 def audits():
     """Every audit of our own rewards, three at a time, for they wait for deadlines."""
     with ThreadPoolExecutor(3) as threads:
-        yield {name: threads.submit(lambda name=name: list(audit(name))) for name in ALONE}
+        names = [param.values[0] for param in ALONE]
+        yield {name: threads.submit(lambda name=name: list(audit(name))) for name in names}
 
 
 @pytest.fixture
@@ -163,6 +170,7 @@ def test_every_policy_is_for_some_rows():
     policies = {policy.name: policy for policy in FORM_POLICIES + ANSWER_POLICIES}
     assert len(policies) == len(FORM_POLICIES) + len(ANSWER_POLICIES)
     rows = [row for rows in built_in_rows() for row in rows]
+    assert {row.gold_column for row in rows} == {"answer", "tests"}
     assert all(any(policy.answer(row) is not None for row in rows) for policy in policies.values())
     assert {policy.earns_less_from for policy in policies.values()} == {"any", "gold", "words", "form"}
 
@@ -321,9 +329,57 @@ def test_data_that_cannot_be_used_is_one_sentence(write_jsonl, rows, sentence):
 
 
 def test_a_reward_that_cannot_judge_the_rows_says_what_it_raised(module, quick):
-    theirs = module("def my_reward(completions, **kwargs):\n    return [kwargs['tests'][0]]\n")
-    with pytest.raises(InputError, match=r"raised KeyError: 'tests'. If it needs other rows, give some by --data"):
+    theirs = module("def my_reward(completions, **kwargs):\n    return [kwargs['rubric'][0]]\n")
+    with pytest.raises(InputError, match=r"raised KeyError: 'rubric'. If it needs other rows, give some by --data"):
         list(audit(f"{theirs}.my_reward"))
+
+
+def test_a_majority_vote_is_told_why_it_cannot_be_audited(quick):
+    with pytest.raises(InputError, match=r"None for every honest completion. .* as a majority vote does, it cannot be"):
+        list(audit("majority_vote_reward"))
+
+
+# What most people write first: the tests behind the code, in one process, and its exit code.
+RUNS_CODE_AND_TESTS = """
+import subprocess, sys
+from rewards.completions import completion_text as text
+
+def passes(code, tests):
+    command = [sys.executable, "-S", "-c", f"{code}\\n{tests}"]
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+def my_reward(completions, tests, **kwargs):
+    found = [text(c).partition("```python\\n")[2].partition("\\n```")[0] for c in completions]
+    return [None if t is None else float(c != "" and passes(c, t)) for c, t in zip(found, tests)]
+
+def by_checks(completions, checks, **kwargs):
+    return my_reward(completions, checks)
+"""
+CODE_HOLES = {
+    "runs no code of the completion",
+    "code that ends before its tests",
+    "code that returns what equals everything",
+    "the right answer in its mark, then a wrong one in its own",
+    "the right answer in the thinking only",
+}
+
+
+def test_a_reward_of_code_that_can_be_cheated_fails_for_its_own_holes(module, monkeypatch):
+    monkeypatch.setattr("rewards.audit.hostile_texts", list)
+    monkeypatch.setattr("rewards.audit.built_in_rows", lambda: [rows[:2] for rows in built_in_rows()])
+    theirs = module(RUNS_CODE_AND_TESTS)
+    assert set(failures(audit(f"{theirs}.my_reward"))) == CODE_HOLES
+
+
+def test_rows_of_code_are_told_by_their_tests_or_by_a_named_column(module, monkeypatch, write_jsonl):
+    monkeypatch.setattr("rewards.audit.hostile_texts", list)
+    theirs = module(RUNS_CODE_AND_TESTS)
+    for column, reward, named in (("tests", "my_reward", None), ("checks", "by_checks", "checks")):
+        rows = [
+            {"prompt": row.prompt, "completion": row.honest, column: row.columns["tests"]}
+            for row in built_in_rows()[-1][:2]
+        ]
+        assert set(failures(audit(f"{theirs}.{reward}", str(write_jsonl(rows)), named))) == CODE_HOLES
 
 
 def test_the_verdict_names_each_failure_with_its_completion():

@@ -1,5 +1,7 @@
 """Whatever a model writes: no exception, no reward, and an end in time."""
 
+import asyncio
+import inspect
 import time
 
 import pytest
@@ -186,6 +188,7 @@ def columns(completions: list) -> dict:
         "prompts": ["What is 6 times 7, as a number of one or two digits?"] * rows,
         "completion_ids": [[1, 2, 3]] * rows,
         "answer": ["42"] * rows,
+        "tests": ["assert f(6, 7) == 42"] * rows,
     }
 
 
@@ -194,26 +197,32 @@ MADE = {
     "cosine_length": lambda: rewards.get_cosine_length_reward(max_len=100),
     "overlong": lambda: rewards.get_overlong_penalty_reward(100, 50),
     "lenient correctness": lambda: rewards.get_correctness_reward(lenient=True, timeout=TIMEOUT),
+    "format of C++": lambda: rewards.get_code_format_reward(language="cpp", prefilled=True),
     "prefilled format": lambda: rewards.get_think_format_reward(answer=None, prefilled=True),
     "short repetition": lambda: rewards.get_repetition_penalty_reward(ngram=1),
     "Chinese": lambda: rewards.get_language_consistency_reward(target="zh"),
 }
 EVERY_REWARD = {name: getattr(rewards, name) for name in READY_MADE} | {name: make() for name, make in MADE.items()}
+RUN_CODE = ("async_code_reward", "code_reward")
+NAMES = [pytest.param(name, marks=[pytest.mark.needs_sandbox] * (name in RUN_CODE)) for name in EVERY_REWARD]
 
 
-@pytest.mark.parametrize("name", EVERY_REWARD)
+def judged_by(name: str, completions: list) -> list[float | None]:
+    given = EVERY_REWARD[name](**columns(completions))
+    return asyncio.run(given) if inspect.isawaitable(given) else given
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_reward_survives_the_worst_texts(name):
     for hostile in WORST:
         texts = [frame % HOSTILE[hostile] for frame in ("%s", "<think>%s</think><answer>4</answer>")]
-        given = timed(lambda texts=texts: EVERY_REWARD[name](**columns(texts)), 1)
+        given = timed(lambda texts=texts: judged_by(name, texts), 1)
         assert [value for value in given if value is None or -1.0 <= value <= 1.0] == given
 
 
-@pytest.mark.parametrize("name", EVERY_REWARD)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_malformed_completion_is_an_empty_one(name):
-    judged = EVERY_REWARD[name](**columns(MALFORMED))
-    empty = EVERY_REWARD[name](**columns([""] * len(MALFORMED)))
-    assert judged == empty
+    assert judged_by(name, MALFORMED) == judged_by(name, [""] * len(MALFORMED))
 
 
 PIECES = st.sampled_from(

@@ -17,8 +17,11 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from recipes.hardware import STARTER_FOLDER
 from recipes.tasks.word_problems import generate
 from rewards import (
+    code_compiles_reward,
+    code_format_reward,
     correctness_reward,
     exact_match_reward,
+    get_code_format_reward,
     get_correctness_reward,
     get_cosine_length_reward,
     get_language_consistency_reward,
@@ -41,6 +44,8 @@ RANGES = {
     exact_match_reward: (0, 1),
     multiple_choice_reward: (0, 1),
     think_format_reward: (0, 1),
+    code_format_reward: (0, 1),
+    code_compiles_reward: (0, 1),
     tag_count_reward: (0, 1),
     reasoning_steps_reward: (0, 1),
     get_language_consistency_reward(target="en"): (0, 1),
@@ -165,7 +170,7 @@ def test_a_data_set_without_any_usable_gold_does_not_stop_the_training():
 REWARDS = [
     *(*RANGES, language_consistency_reward, get_correctness_reward(gold_column="solution", lenient=True)),
     *(get_think_format_reward(answer=None), get_repetition_penalty_reward(2, -0.5)),
-    get_majority_vote_reward(0.0),
+    *(get_majority_vote_reward(0.0), get_code_format_reward(language="c", think="reasoning")),
 ]
 BATCH = {
     "prompts": ["What is the sum of twelve and seven apples?"] * 4,

@@ -32,7 +32,7 @@ class TaskArguments:
 
     task: str = flag("gsm8k", "The task: the name of a file in recipes/tasks.")
     dataset_name: str | None = flag(
-        None, "Rows with `question` and `answer`: a hub id, a folder or a JSONL file; else the task's own."
+        None, "Rows with `question`, `answer` (code: as MBPP, or built_in): hub id, folder or JSONL."
     )
     dataset_config: str | None = flag(None, "The data set's configuration on the hub.")
     extra_rewards: list[str] | None = flag(

@@ -11,7 +11,6 @@ from datasets import Dataset
 from recipes.errors import InputError
 from recipes.samples import pass_rate, problem
 from recipes.tasks import Task
-from rewards.equivalence import gold_answer
 
 
 def by_difficulty(
@@ -48,10 +47,10 @@ def by_difficulty(
     name = task.correctness.__name__
     judged = defaultdict(list)
     for row in samples:
-        judged[problem(row)] += row["rewards"][name]
+        judged[problem(row, task)] += row["rewards"][name]
     rates = {key: pass_rate({"rewards": {name: values}}, name) for key, values in judged.items()}
 
-    keys = list(zip(rows["question"], map(gold_answer, rows["answer"]), strict=True))
+    keys = list(zip(rows["question"], map(task.gold, rows["answer"]), strict=True))
     if rates.keys().isdisjoint(keys):
         raise InputError(
             f"No question of the {len(rates):,} in the samples is among the {len(rows):,} rows with the same answer: "

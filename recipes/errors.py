@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from rewards.sandbox import SandboxError
+
 
 class InputError(Exception):
     """Something the user gave is wrong; the message is one sentence that names it and the fix."""
@@ -53,6 +55,12 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def listed(names: Iterable[str]) -> str:
+    """Column names in a sentence: `a`, `b` and `c`."""
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def near_path(path: str | Path) -> str:
     """ " Did you mean ...?" with what lies beside a path that does not exist."""
     return did_you_mean(str(path), map(str, Path(path).parent.glob("*")))
@@ -64,13 +72,16 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def exit_kindly(main):
-    """Decorate a script's `main`: input errors exit with 2, Ctrl-C with 130, out of memory with 1 and advice."""
+    """Decorate a script's `main`: input errors exit with 2, Ctrl-C with 130, out of memory with 1 and advice.
+
+    A sandbox that is missing here (`SandboxError`) is said in one sentence, too, and exits with 2.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except InputError as error:
+        except (InputError, SandboxError) as error:
             message = printable(one_line(error))
             cut = " ..." if len(message) > LONGEST else ""
             print(f"error: {message[:LONGEST]}{cut}", file=sys.stderr)

@@ -68,8 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     ks = job.args.k or sorted({1, n})
     if max(ks) > n:
         raise InputError(f"--k {max(ks)} needs as many completions of every problem, not {n}: see --num_generations.")
-    asked = [{problem(row) for row in found} for found in rows.values()]
-    asked += [{problem(row) for row in job.checked.held_out}] if len(rows) < len(names) else []
+    asked = [{problem(row, job.task) for row in found} for found in rows.values()]
+    asked += [{problem(row, job.task) for row in job.checked.held_out}] if len(rows) < len(names) else []
     common = set.intersection(*asked)
     if not common:
         raise InputError("These models and files have no problem in common: sample the files with --split test.")
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
             file = job.run.folder / "samples" / f"{number}.jsonl"
             sample_to_file(file, generator(jobs[name]), jobs[name].checked.held_out, jobs[name])
         found = rows.pop(name) if name in rows else read(file, job)
-        measured[name] = measure([row for row in found if problem(row) in common], job.task, ks)
+        measured[name] = measure([row for row in found if problem(row, job.task) in common], job.task, ks)
     first = measured[names[0]]
     job.run.finish(
         task=job.args.task,

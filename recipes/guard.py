@@ -6,6 +6,7 @@ from collections import defaultdict
 from trl.trainer.utils import get_callable_name
 
 from rewards.completions import Completion, completion_text
+from rewards.sandbox import SandboxError
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +16,8 @@ class GuardedReward:
 
     Rows on which it raises get None; the others are judged together, as one batch. And `prefill`, what the chat
     template has already written of the completion (`<think>`), is put in front of every completion.
+
+    Raises `SandboxError` as the reward does: without a sandbox no row is judged, and a run would go on for nothing.
     """
 
     def __init__(self, reward, prefill: str = ""):
@@ -28,6 +31,8 @@ class GuardedReward:
         rows = list(range(len(completions)))
         try:
             judged, extra = self._judge(columns, rows)
+        except SandboxError:
+            raise
         except Exception:
             # Each row is tried by itself; what a try says to TRL's metrics is not heard.
             rows = [row for row in rows if self._can_judge({**columns, "log_metric": lambda name, value: None}, row)]

@@ -59,7 +59,10 @@ STARTER_TRAINING_BY = {
 }
 
 # In the order in which they are printed; a resumed run takes them from its config.yaml.
-CHOSEN_BY_MACHINE = ("model_name_or_path", "dtype", "bf16", "fp16", "use_cpu", "optim", *STARTER_TRAINING)
+CHOSEN_BY_MACHINE = (
+    *("model_name_or_path", "dataset_name", "num_generations", "dtype", "bf16", "fp16", "use_cpu", "optim"),
+    *STARTER_TRAINING,
+)
 
 
 def detect() -> Machine:
@@ -117,6 +120,9 @@ def defaults(machine: Machine, task: Task, given: dict, trainer: str = "grpo") -
         settings["learning_rate"] = 2e-4  # QLoRA (Dettmers et al., 2023), table 9
     if find_model(given.get("model_name_or_path", model)).is_starter:
         settings |= STARTER_TRAINING_BY.get(trainer, STARTER_TRAINING)
+        if task.for_the_starter:
+            settings["dataset_name"] = task.for_the_starter
+            settings["num_generations"] = 8  # so few problems make a batch of PPO only if each is asked several times
     if "num_train_epochs" in given:
         settings["max_steps"] = -1
     return settings
@@ -152,14 +158,18 @@ def first_line(machine: Machine, task_name: str, asked_task: str, model: str, do
     """What is about to happen, in one sentence; without a GPU also what the same command does on one."""
     line = f"{doing} {model} on {task_name} on {machine}."
     if machine.device == "cpu" and model == STARTER:
-        asked = {"gsm8k": "GSM8K"}.get(asked_task, asked_task)
+        asked = {"gsm8k": "GSM8K", "code": "MBPP"}.get(asked_task, asked_task)
         verb = {"Training": "trains", "Sampling": "samples", "Evaluating": "evaluates"}[doing]
         line = (
             f"No CUDA GPU in use ({machine}): {doing.lower()} the bundled starter on {task_name} on the CPU, in "
             f"float32. On a GPU (12 GB) the same command {verb} {PROFILES[2][1]} on {asked}."
         )
     if find_model(model).is_starter and task_name != "word_problems":
-        line += "\nwarning: the starter reads word problems only and learns nothing here; name a --model_name_or_path."
+        cannot = "cannot write code" if task_name == "code" else "learns nothing here"
+        line += (
+            f"\nwarning: the starter reads word problems only and {cannot}: this shows that everything works, and no "
+            "more; name a real model by --model_name_or_path."
+        )
     return line
 
 

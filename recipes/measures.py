@@ -53,8 +53,8 @@ def measure(rows: Iterable[dict], task: Task, ks: Iterable[int] = ()) -> Measure
     """The figures of `rows`, as `recipes.samples` describes them; accuracy is pass@1.
 
     Args:
-        ks (`Iterable[int]`): pass@k (Chen et al., 2021) and maj@k (Wang et al., 2022) for each; at most as many as the
-            fewest completions of a prompt.
+        ks (`Iterable[int]`): pass@k (Chen et al., 2021) and, where `task.voted`, maj@k (Wang et al., 2022) for each; at
+            most as many as the fewest completions of a prompt.
     """
     found, correctness, form = Measures(), task.correctness.__name__, task.format.__name__
     for row in rows:
@@ -64,7 +64,7 @@ def measure(rows: Iterable[dict], task: Task, ks: Iterable[int] = ()) -> Measure
             continue
         right = [value == 1.0 for value in row["rewards"][correctness]]
         formed = [value == 1.0 for value in row["rewards"][form]]
-        found.prompts.append(problem(row))
+        found.prompts.append(problem(row, task))
         found.completions += n
         found.add("accuracy", rate)
         found.add("strict_accuracy", fmean(a and b for a, b in zip(right, formed, strict=True)))
@@ -76,10 +76,11 @@ def measure(rows: Iterable[dict], task: Task, ks: Iterable[int] = ()) -> Measure
             if name not in (correctness, form):
                 judged = [value for value in values if value is not None]
                 found.add(f"rewards/{name}", fmean(judged) if judged else None)
-        classes = answer_classes([extract_answer(text) for text in row["completions"]]) if ks else []
+        voted = bool(ks) and task.voted
+        classes = answer_classes([extract_answer(text) for text in row["completions"]]) if voted else []
         for k in ks:
             found.add(f"pass@{k}", pass_at_k(n, sum(right), k))
-            found.add(f"maj@{k}", majority_at_k(classes, right, k))
+            found.add(f"maj@{k}", majority_at_k(classes, right, k) if voted else None)
     if not found.prompts:
         raise InputError(f"{correctness} could judge none of the samples: are their gold answers usable?")
     return found

@@ -116,7 +116,7 @@ def merge(adapter: Path, base: nn.Module) -> nn.Module:
 
 def agreement(apart: list[Completion], together: list[Completion], rows, correctness: GuardedReward) -> dict:
     """How often two models wrote the same, and were judged the same."""
-    columns = {name: list(rows[name]) for name in ("question", "answer")}
+    columns = {name: list(rows[name]) for name in rows.column_names if name != "prompt"}
     right = []
     for completions in (apart, together):
         messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]

@@ -5,6 +5,7 @@ expected form, earns full marks by the task's rewards, and a wrong answer earns 
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,9 +24,7 @@ from recipes.models import check_adapter, find_model
 from recipes.run import is_run
 from recipes.samples import read_samples
 from recipes.tasks import Task
-from rewards.equivalence import gold_answer
 
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 ROWS_NAMED = 5
 
 
@@ -138,17 +137,17 @@ def _training_samples(samples: list[dict], held_out: Dataset, args, task: Task) 
 def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
     """`rows` without those that fail the gold self-test, which are counted and named; over half: `InputError`."""
     columns = {name: list(rows[name]) for name in rows.column_names}
-    questions, golds = columns["question"], [gold_answer(gold) for gold in columns["answer"]]
+    questions, golds = columns["question"], [task.gold(answer) for answer in columns["answer"]]
     perfect = _judge(task, [task.written(gold) for gold in golds], columns)
-    # "1" in front makes another number of any number.
-    wrong = _judge(task, [task.written("1" + gold) for gold in golds], columns)
+    wrong = _judge(task, [task.written(task.wrong(gold)) for gold in golds], columns)
     failures = {}
     for row, question in enumerate(questions):
         scores = [values[row] for values in perfect]
         if not isinstance(question, str) or not question.strip():
             failures[row] = "it has no question"
         elif None in scores:
-            failures[row] = f"its gold answer {golds[row]!r:.60} is unusable"
+            gold = f"its gold answer {golds[row]!r:.60} is unusable"
+            failures[row] = f"its {' or '.join(task.columns)} cannot be used" if task.columns else gold
         elif min(scores) < 1:
             failures[row] = f"its own gold answer {golds[row]!r:.60} scores {scores}"
         elif wrong[0][row] != 0:
@@ -159,9 +158,7 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
     more = f"; and {len(failures) - ROWS_NAMED} more" if len(failures) > ROWS_NAMED else ""
     verdict = f"{len(failures)} of {len(rows)} {name} rows fail the gold self-test ({named}{more})"
     if 2 * len(failures) > len(rows):
-        raise InputError(
-            f"{verdict}: a row needs a `question`, and an `answer` that is short or ends in `#### answer`."
-        )
+        raise InputError(f"{verdict}: a row needs {task.needed}.")
     print(f"warning: {verdict}; they are left out.")
     return rows.select([row for row in range(len(rows)) if row not in failures])
 
@@ -223,8 +220,9 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, task: Task, template: di
     """How to ask a question, and what the template has written of the completion when the model begins."""
     if tokenizer.chat_template is None:
         raise InputError("The tokenizer has no chat template: take an instruct model, or add a template to it.")
-    seen = tokenizer.decode(tokenizer.encode(" ".join(TAGS), add_special_tokens=False), skip_special_tokens=True)
-    hidden = [tag for tag in TAGS if tag not in seen]
+    tags = re.findall(r"</?\w+>", task.written(""))
+    seen = tokenizer.decode(tokenizer.encode(" ".join(tags), add_special_tokens=False), skip_special_tokens=True)
+    hidden = [tag for tag in tags if tag not in seen]
     if hidden:
         raise InputError(
             f"{' '.join(hidden)} do not survive this tokenizer's decoding, so the rewards would never see them: "

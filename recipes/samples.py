@@ -6,6 +6,7 @@ A row is one prompt with its n completions; every list below has n values, in th
      "completions": [str], "completion_tokens": [int or null], "truncated": [bool or null],
      "rewards": {"correctness_reward": [float or null], ...}, "total": [float or null]}
 
+Behind the answer come the columns that only some tasks have, such as the tests of code.
 `total` is the weighted sum of the rewards, as TRL forms it. null is a reward that could not be judged.
 """
 
@@ -20,7 +21,6 @@ from recipes.errors import InputError, near_path
 from recipes.run import is_run, read_yaml
 from recipes.tasks import Task
 from rewards import calling
-from rewards.equivalence import gold_answer
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def task_of(name: str) -> str | None:
             return json.loads(lines.readline()).get("task")
 
 
-def problem(row: dict) -> tuple[str, str]:
+def problem(row: dict, task: Task) -> tuple[str, str]:
     """By what a problem is known in samples and data sets: its question and its bare gold answer."""
-    return row["question"], gold_answer(row["answer"])
+    return row["question"], task.gold(row["answer"])
 
 
 def pass_rate(row: dict, correctness: str) -> float | None:
@@ -115,7 +115,7 @@ def by_prompt(rows: list[dict], task: Task) -> list[Prompt]:
     prompts: dict[str, Prompt] = {}
     for row in rows:
         messages = row.get("prompt") or task.prompt(row["question"])
-        key = json.dumps([messages, gold_answer(row["answer"])])
+        key = json.dumps([messages, task.gold(row["answer"])])
         prompt = prompts.setdefault(key, Prompt(row["question"], messages, []))
         prompt.completions.extend(_scored(row, task))
     return list(prompts.values())

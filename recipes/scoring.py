@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from recipes.errors import InputError
+from recipes.errors import InputError, listed
 from recipes.generation import Completion
 from recipes.samples import totals
 from recipes.tasks import Task
@@ -22,10 +22,11 @@ SCORED_FILE = "samples/scored_file.json"  # of the run's folder: which file its 
 
 
 def scored(rows: list[dict], groups: list[list[Completion]], task_name: str, rewards: list, weights) -> list[dict]:
-    """`rows` (`question`, `answer`, `prompt`) with their `groups` of completions, rewards and weighted total."""
+    """`rows` (`question`, `answer`, `prompt` and the task's own columns) with their completions, rewards and total."""
     repeated = [row for row, group in zip(rows, groups, strict=True) for _ in group]
     completions = [[{"role": "assistant", "content": completion.text}] for group in groups for completion in group]
-    columns = {name: [row[name] for row in repeated] for name in ("question", "answer")}
+    own = [name for name in rows[0] if name not in ("question", "prompt", "answer", "completions")] if rows else []
+    columns = {name: [row[name] for row in repeated] for name in ("question", "answer", *own)}
     prompts = [row["prompt"] for row in repeated]
     values = {reward.__name__: iter(reward(prompts=prompts, completions=completions, **columns)) for reward in rewards}
     written = []
@@ -34,7 +35,7 @@ def scored(rows: list[dict], groups: list[list[Completion]], task_name: str, rew
         written.append(
             {
                 "task": task_name,
-                **{name: row[name] for name in ("question", "prompt", "answer")},
+                **{name: row[name] for name in ("question", "prompt", "answer", *own)},
                 "completions": [completion.text for completion in group],
                 "completion_tokens": [completion.length for completion in group],
                 "truncated": [completion.truncated for completion in group],
@@ -79,8 +80,9 @@ def whole_lines(file: Path) -> int:
 
 
 def score_file(given: Path, file: Path, job) -> None:
-    """Score completions made elsewhere (rows of `question` or `prompt`, `answer` and `completions`) into `file`.
+    """Score completions made elsewhere into `file`.
 
+    Its rows have `question` or `prompt`, `answer`, what else the task's rewards read (`columns`), and `completions`.
     Goes on where `file` ends. Raises `InputError` where `given` is not what it was then, unless `--overwrite` is given.
     """
     if not given.is_file():
@@ -120,12 +122,13 @@ def _given_row(row: dict, task: Task, where: str) -> dict:
         raise InputError(f"{where}: `prompt` must be a text or a list of chat messages.")
     asked = [message["content"] for message in prompt or [] if message["role"] == "user"]
     question = row.get("question") or (asked[-1] if asked else None)
-    missing = [name for name in ("answer", "completions") if row.get(name) is None] + ["question"] * (not question)
+    read = ("answer", *task.columns)
+    missing = [name for name in (*read, "completions") if row.get(name) is None] + ["question"] * (not question)
     if missing:
-        needed = "a row needs `question` (or `prompt`), `answer` and `completions`"
+        needed = f"a row needs `question` (or `prompt`), {listed((*read, 'completions'))}"
         raise InputError(f"{where} has no `{missing[0]}`: {needed}.")
-    if not isinstance(question, str) or not isinstance(row["answer"], str | int | float):
-        raise InputError(f"{where}: `question` and `answer` must be texts.")
+    if not isinstance(question, str) or not all(isinstance(row[name], str | int | float) for name in read):
+        raise InputError(f"{where}: {listed(('question', *read))} must be texts.")
     texts = row["completions"]
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) or calling.is_messages(t) for t in texts):
         raise InputError(f"{where}: `completions` must be a list of texts, or of chat messages each.")
@@ -140,7 +143,7 @@ def _given_row(row: dict, task: Task, where: str) -> dict:
     prompt = [{**message, "content": _unicode(message["content"])} for message in prompt or task.prompt(question)]
     return {
         "question": question,
-        "answer": _unicode(str(row["answer"])),
+        **{name: _unicode(str(row[name])) for name in read},
         "prompt": prompt,
         "completions": [Completion(*columns) for columns in zip(texts, *columns, strict=True)],
     }

@@ -85,7 +85,7 @@ def worked_solutions(job: Job) -> list[dict]:
     rows = list(itertools.islice(found, job.args.num_train_rows))
     if not rows:
         raise InputError(
-            "The task's answers are not worked out (`... #### 72`), so there is nothing to imitate: "
+            "The task's answers are not worked out (`... #### 72`), so there are no thoughts to imitate: "
             "sample a model that solves it and give --samples FILE."
         )
     prefill = job.checked.rewards[0].prefill.strip()  # the chat template has written that

@@ -67,7 +67,7 @@ def test_config_without_a_path(refused):
 
 
 def test_unknown_task(refused):
-    assert "Unknown task 'gsm8'. Did you mean gsm8k? Tasks: gsm8k, word_problems." in refused("--task", "gsm8")
+    assert "Unknown task 'gsm8'. Did you mean gsm8k? Tasks: code, gsm8k, word_problems." in refused("--task", "gsm8")
     assert "Unknown task '../x'" in refused("--task", "../x")
 
 

@@ -2,7 +2,10 @@
 
 import logging
 
+import pytest
+
 from recipes.guard import GuardedReward
+from rewards.sandbox import SandboxError
 
 
 def fragile_reward(prompts, completions, answer, log_extra=None, **kwargs):
@@ -54,6 +57,14 @@ def test_a_reward_that_fails_on_batches_only_judges_nothing(caplog):
     with caplog.at_level(logging.WARNING):
         assert call(GuardedReward(single), ["a", "b"]) == [None, None]
     assert "one at a time" in caplog.text
+
+
+def test_a_sandbox_that_is_missing_is_no_fault_of_a_row():
+    def reward(completions, **kwargs):
+        raise SandboxError("there is none")
+
+    with pytest.raises(SandboxError, match="there is none"):
+        call(GuardedReward(reward), ["a", "b"])
 
 
 def test_what_the_template_prefilled_is_judged_as_written():

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import rewards
 from recipes.errors import InputError, did_you_mean
 from rewards import correctness_reward, think_format_reward
+from rewards.equivalence import gold_answer
 
 SYSTEM_PROMPT = (
     "Solve the problem. First think step by step inside <think> and </think>. "
     "Then write the final answer, and nothing else, inside <answer> and </answer>."
 )
+NO_TASKS = ("loading", "code_problems")  # what else lies in this folder
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,10 @@ class Task:
     """What a recipe needs to know of a task.
 
     `load(dataset_name, dataset_config, seed)` returns the train and the held-out rows as `datasets.Dataset`s with
-    the string columns `question` and `answer`; the two names are the user's, or None for the task's own data.
+    the string columns `question`, `answer` and those of `columns`; the two names are the user's, or None for the task's
+    own data.
+
+    A task whose answers are no short texts says in a class of its own what is a gold, a right and a wrong one.
     """
 
     load: Callable
@@ -34,6 +39,10 @@ class Task:
     system_prompt: str = SYSTEM_PROMPT
     max_completion_length: int = 1024  # tokens
     extra: tuple[Callable, ...] = ()  # rewards beside these two
+    columns: tuple[str, ...] = ()  # what the rewards read of a row beside `question` and `answer`
+    needed: str = "a `question`, and an `answer` that is short or ends in `#### answer`"  # of a row, for messages
+    voted: bool = True  # answers can be told apart, so that a majority of them can be asked for (maj@k)
+    for_the_starter: str | None = None  # --dataset_name where the bundled miniature is the model
 
     @property
     def reward_funcs(self) -> list[Callable]:
@@ -59,6 +68,10 @@ class Task:
         """The same, for a chat template that refuses a system message."""
         return [{"role": "user", "content": f"{self.system_prompt}\n\n{question}"}]
 
+    def gold(self, answer: str) -> str:
+        """The bare gold answer of a row: "19" of a solution that ends in `#### 19`."""
+        return gold_answer(answer)
+
     def worked(self, answer: str) -> str | None:
         """A solution ("12+7=19\\n#### 19") as a perfect completion would give it; None where nothing is worked."""
         steps, marker, final = answer.rpartition("####")
@@ -69,9 +82,13 @@ class Task:
         """An answer in the expected form, as a perfect completion would give it."""
         return f"<think>\nWork it out.\n</think>\n<answer>\n{answer}\n</answer>"
 
+    def wrong(self, gold: str) -> str:
+        """An answer that is not `gold`: a "1" in front makes another number of any number."""
+        return "1" + gold
+
 
 def task_names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "loading")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in NO_TASKS)
 
 
 def load_task(name: str) -> Task:

@@ -13,7 +13,7 @@ from rewards.code_blocks import ALIASES, completion_code
 from rewards.code_execution import Bounds, NotStarted, Verdict, check, inside, run
 from rewards.code_tests import Tests, read_tests
 from rewards.completions import Completion, check_column
-from rewards.sandbox import Bubblewrap, Sandbox, SandboxError, Unsandboxed, find_sandbox
+from rewards.sandbox import ENVIRONMENT, Bubblewrap, Sandbox, SandboxError, Unsandboxed, find_sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ class _CodeCompilesReward:
 
     def __call__(self, completions: list[Completion], **kwargs) -> list[float | None]:
         compiler = _COMPILERS.get(self.language)
-        if compiler and shutil.which(compiler[0]) is None:
+        if compiler and shutil.which(compiler[0], path=ENVIRONMENT["PATH"]) is None:  # one in a home is out of reach
             _warn_of_missing(compiler[0], self.language)
             return [None] * len(completions)
         sandbox = _for_compilers(needs_processes=compiler is not None)
@@ -316,7 +316,7 @@ def _warn_of_unusable(reward: str, column: str, judged: list[tuple[float | None,
 
 @functools.cache
 def _warn_of_missing(compiler: str, language: str) -> None:
-    logger.warning("%s is not installed: whether %s compiles is not judged.", compiler, language)
+    logger.warning("%s is not installed below /usr: whether %s compiles is not judged.", compiler, language)
 
 
 def _is_number(value) -> bool:

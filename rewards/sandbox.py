@@ -172,7 +172,7 @@ def _check_bubblewrap() -> None:
     version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
-        raise SandboxError(f"{version.strip()} is too old: install version 0.7 or newer, {other}.")
+        raise SandboxError(f"{version.strip() or 'This bwrap'} is too old: install version 0.7 or newer, {other}.")
     attempt = subprocess.run(
         [*_arguments(), _python(), "-I", "-S", "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
     )
@@ -231,23 +231,36 @@ def _readable(content: bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
-# The kernel's name of the machine, and the numbers of the system calls that are refused.
+# The kernel's name of the machine, and the numbers of the system calls that are refused: what makes processes and
+# sockets, memory that no limit counts, what a whole user shares (keys, watches, queues), and changes of the owner, mode
+# or attributes of a file, for /dev/null is the machine's own.
 _MACHINES = {
     "x86_64": (
         0xC000003E,
         {"clone": 56, "fork": 57, "vfork": 58, "clone3": 435, "socket": 41, "ptrace": 101, "memfd_create": 319}
-        | {"memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64, "unshare": 272, "setns": 308, "mount": 165}
-        | {"umount2": 166, "pivot_root": 155, "chroot": 161, "process_vm_readv": 310, "process_vm_writev": 311}
+        | {"memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240, "vmsplice": 278}
+        | {"unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161}
+        | {"process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "pidfd_getfd": 438, "personality": 135}
         | {"add_key": 248, "request_key": 249, "keyctl": 250, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323}
-        | {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_by_handle_at": 304},
+        | {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "io_setup": 206, "syslog": 103}
+        | {"inotify_init": 253, "inotify_init1": 294, "fanotify_init": 300, "open_by_handle_at": 304}
+        | {"chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "chown": 92, "fchown": 93, "lchown": 94}
+        | {"fchownat": 260, "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "setxattr": 188}
+        | {"lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463, "removexattr": 197, "lremovexattr": 198}
+        | {"fremovexattr": 199, "removexattrat": 466, "modify_ldt": 154},
     ),
     "aarch64": (
         0xC00000B7,
         {"clone": 220, "clone3": 435, "socket": 198, "ptrace": 117, "memfd_create": 279, "memfd_secret": 447}
-        | {"shmget": 194, "msgget": 186, "semget": 190, "unshare": 97, "setns": 268, "mount": 40, "umount2": 39}
-        | {"pivot_root": 41, "chroot": 51, "process_vm_readv": 270, "process_vm_writev": 271, "add_key": 217}
+        | {"shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "vmsplice": 75, "unshare": 97, "setns": 268}
+        | {"mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "process_vm_readv": 270}
+        | {"process_vm_writev": 271, "kcmp": 272, "pidfd_getfd": 438, "personality": 92, "add_key": 217}
         | {"request_key": 218, "keyctl": 219, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282}
-        | {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_by_handle_at": 265},
+        | {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "io_setup": 0, "syslog": 116}
+        | {"inotify_init1": 26, "fanotify_init": 262, "open_by_handle_at": 265, "fchmod": 52, "fchmodat": 53}
+        | {"fchmodat2": 452, "fchownat": 54, "fchown": 55, "utimensat": 88, "setxattr": 5, "lsetxattr": 6}
+        | {"fsetxattr": 7, "setxattrat": 463, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16}
+        | {"removexattrat": 466},
     ),
 }
 _CLONE_THREAD = 0x00010000

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from datasets import Dataset
 from jinja2 import TemplateError
+from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from recipes import hardware, hub
@@ -26,6 +27,7 @@ from recipes.samples import read_samples
 from recipes.tasks import Task
 
 ROWS_NAMED = 5
+AT_ONCE = 64  # rows of the gold self-test, between two moves of its progress bar
 
 
 @dataclass
@@ -166,8 +168,15 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
 def _judge(task: Task, completions: list[str], columns: dict[str, list]) -> list[list[float | None]]:
     logging.getLogger("rewards").setLevel(logging.ERROR)  # the rows are named here, in one sentence
     try:
-        judges = (task.correctness, task.format)  # the text around the answer is ours: no matter for other rewards
-        return [reward(prompts=columns["question"], completions=completions, **columns) for reward in judges]
+        judged = [[], []]
+        starts = range(0, len(completions), AT_ONCE)
+        for start in tqdm(starts, desc="gold self-test", delay=2, leave=False, disable=None):
+            some = slice(start, start + AT_ONCE)
+            batch = {"completions": completions[some], **{name: values[some] for name, values in columns.items()}}
+            # The text around the answer is ours: no matter for other rewards.
+            for values, reward in zip(judged, (task.correctness, task.format), strict=True):
+                values += reward(prompts=batch["question"], **batch)
+        return judged
     finally:
         logging.getLogger("rewards").setLevel(logging.NOTSET)
 

@@ -60,3 +60,13 @@ def test_the_rates_of_the_sampler_are_those_of_the_committed_run():
     for name, *cells in rows:
         assert [float(cell) for cell in cells] == [result["ratios"][name][key] for key in ("median", "low", "high")]
     assert f"{100 * result['scoring_share']['median']:.1f} % of the sampler's time" in README
+
+
+def test_the_costs_of_the_sandbox_are_those_of_the_committed_run():
+    results = json.loads((ROOT / "benchmarks" / "results" / "code_reward.json").read_text())
+    section = README[README.index("### Code\n") : README.index("### Look at a reward")]
+    rows = re.findall(r"^\| ([a-z]+, [a-z ]+ / .+?) +\| ([\d.]+) +\| ([\d.]+) +\| ([\d.]+) +\|$", section, re.MULTILINE)
+    ratios = {name: found for name, found in results.items() if " / " in name}
+    assert {name for name, *_ in rows} == ratios.keys()
+    for name, *figures in rows:
+        assert [float(figure) for figure in figures] == [ratios[name][key] for key in ("ratio", "lowest", "highest")]

@@ -91,10 +91,10 @@ def run(command: list[str], stdin: bytes, sandbox: Sandbox, seconds: float) -> t
 
     The code is None where the command was ended for its time or for printing too much.
     """
-    with tempfile.TemporaryFile() as file:  # not a pipe, which would have to be filled while stdout is emptied
+    with tempfile.NamedTemporaryFile() as file:  # not a pipe, which would have to be filled while stdout is emptied
         file.write(load() + stdin)
-        file.seek(0)
-        with sandbox.start(command, file) as process:
+        file.flush()
+        with open(file.name, "rb") as given, sandbox.start(command, given) as process:  # it can only be read there
             _await_start(process)
             with _ended_after(seconds, process) as late:
                 output = process.stdout.read(LONGEST_OUTPUT + 1)
@@ -176,6 +176,8 @@ def _check_functions(source: bytes, tests: Calls | Assertions, sandbox, bounds, 
                 usable, said = False, "the tests gave no verdict"
     if not usable:
         return Verdict(None, str(said))
+    if late.is_set() and len(passed) < len(tests):  # the code was ended first, and the tests have said so
+        said = "too slow"
     failed = passed.index(False) + 1 if False in passed else len(passed) + 1
     return Verdict(sum(passed[: len(tests)]), f"test {failed}: {said}" if said else "")
 

@@ -192,6 +192,8 @@ def _fulfil(request, module, kept: list) -> tuple:
     if kind == "names":
         return {name: vars(module)[name] for name in what[0] if name in vars(module)}, None
     number, attribute, args, kwargs = what
+    if kind == "set":
+        return setattr(kept[number], attribute, *args), None
     target = kept[number] if attribute is None else getattr(kept[number], attribute)
     if kind == "get":
         return target, None
@@ -224,6 +226,9 @@ class Remote:
     def __getattr__(self, name: str):
         return self._ask("get", self._number, name, (), {})
 
+    def __setattr__(self, name: str, value):
+        self._ask("set", self._number, name, (value,), {})
+
     def _special(self, name: str, *args):
         try:
             return self._ask("call", self._number, name, args, {})
@@ -247,6 +252,9 @@ class Remote:
 
     def __getitem__(self, key):
         return self._special("__getitem__", key)
+
+    def __setitem__(self, key, value):
+        return self._special("__setitem__", key, value)
 
     def __str__(self):
         return self._special("__str__")
@@ -337,8 +345,9 @@ def run_tests(channel: Channel) -> None:
 
 def _pieces(job: dict, found: dict):
     """Run the pieces of source one after the other; for each that is a test, None or what went wrong."""
-    namespace = {"__name__": "tests", **found}
+    namespace = dict(found)
     for source, is_test in job["pieces"]:
+        namespace["__name__"] = "__main__" if is_test else "tests"  # a test may stand below a guard
         try:
             exec(compile(source, "tests.py", "exec", dont_inherit=True), namespace)  # noqa: S102
         except Exception as error:
@@ -355,10 +364,14 @@ def _calls(job: dict, found: dict):
     function = found.get(job["function"])
     if function is None and "Solution" in found:
         function = getattr(found["Solution"](), job["function"])
+    # APPS has each result in a list of its own.
+    wrapped = all(isinstance(expected, list) and len(expected) == 1 for _, expected in job["calls"])
     for args, expected in job["calls"]:
         try:
             result = function(*args)
-            yield None if same(result, expected, job["tolerance"]) else "a wrong result"
+            right = same(result, expected, job["tolerance"])
+            right = right or (wrapped and same(result, expected[0], job["tolerance"]))
+            yield None if right else "a wrong result"
         except NotPlain:
             raise
         except Exception as error:
@@ -389,6 +402,7 @@ def limit(memory: int, seconds: int, processes: bool) -> None:
     import resource
 
     bounds = {"RLIMIT_CPU": seconds, "RLIMIT_FSIZE": FILE, "RLIMIT_NOFILE": 64, "RLIMIT_CORE": 0}
+    bounds["RLIMIT_SIGPENDING"] = 64  # timers count, too
     if memory:
         bounds["RLIMIT_AS"] = memory
     if not processes:

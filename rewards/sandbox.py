@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import site
+import socket
 import struct
 import subprocess
 import sys
@@ -77,12 +78,13 @@ class Bubblewrap:
 
     @contextlib.contextmanager
     def start(self, command: list[str], stdin: int | IO[bytes]) -> Iterator[subprocess.Popen]:
+        _check_exit_codes()
         program = _python() if command[0] == "python" else command[0]
         wrapped = [*_arguments(), program, *command[1:]]
         with contextlib.ExitStack() as files:
             passed = []
             if not self.processes:
-                passed = [files.enter_context(_readable(_filter(threads=os.geteuid() != 0))).fileno()]
+                passed = [files.enter_context(_readable(_filter(threads=os.geteuid() != 0)))]
                 wrapped[1:1] = ["--seccomp", str(passed[0])]
             process = subprocess.Popen(
                 wrapped, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, pass_fds=passed
@@ -99,27 +101,40 @@ class Unsandboxed:
 
     @contextlib.contextmanager
     def start(self, command: list[str], stdin: int | IO[bytes]) -> Iterator[subprocess.Popen]:
+        _check_exit_codes()
         program = _python() if command[0] == "python" else command[0]
         with tempfile.TemporaryDirectory(prefix="unsandboxed_", ignore_cleanup_errors=True) as folder:
-            process = _Session(
-                [program, *command[1:]],
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=ENVIRONMENT,
-                cwd=folder,
-                start_new_session=True,
-            )
+            process = _Session([program, *command[1:]], stdin=stdin, env=ENVIRONMENT, cwd=folder)
             with _ended(process):
                 yield process
 
 
 class _Session(subprocess.Popen):
-    """A process that is killed together with those that it has started."""
+    """A process that is killed together with its group; one that has left the group cannot keep stdout open."""
+
+    def __init__(self, command: list[str], **options):
+        self.reading, writing = socket.socketpair()
+        with writing:
+            super().__init__(
+                command, stdout=writing, stderr=subprocess.DEVNULL, start_new_session=True, close_fds=True, **options
+            )
+        self.stdout = self.reading.makefile("rb")
+        self.reading.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            self.reading.shutdown(socket.SHUT_RD)
+            self.reading.close()
+
+
+def _check_exit_codes() -> None:
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        raise SandboxError(
+            "This process ignores SIGCHLD, so it never hears how code has ended: undo that by "
+            "signal.signal(signal.SIGCHLD, signal.SIG_DFL)."
+        )
 
 
 def find_sandbox(allow_unsandboxed: bool = False) -> Sandbox:
@@ -150,7 +165,9 @@ def _ended(process: subprocess.Popen) -> Iterator[None]:
         process.kill()
         process.wait()
         # bubblewrap's own process ends first: the last of those inside is gone when nobody can write to stdout.
-        while select.select([process.stdout], [], [], 1)[0] and os.read(process.stdout.fileno(), 2**16):
+        waiting = select.poll()
+        waiting.register(process.stdout, select.POLLIN)
+        while waiting.poll(1000) and os.read(process.stdout.fileno(), 2**16):
             pass
         for pipe in filter(None, (process.stdin, process.stdout)):
             with contextlib.suppress(BrokenPipeError):  # what it no longer reads
@@ -222,13 +239,21 @@ def _arguments() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _readable(content: bytes) -> Iterator[IO[bytes]]:
-    """A pipe's end from which `content` can be read; less than a pipe holds."""
+def _readable(content: bytes) -> Iterator[int]:
+    """A pipe's end from which `content` can be read, which must be less than a pipe holds."""
+    import fcntl  # not on Windows, where the library is imported, too
+
     reading, writing = os.pipe()
-    with open(reading, "rb") as file:
+    try:
         with open(writing, "wb") as end:
             end.write(content)
-        yield file
+        passed = fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, 3)  # the first three are the process's own
+    finally:
+        os.close(reading)
+    try:
+        yield passed
+    finally:
+        os.close(passed)
 
 
 # The kernel's name of the machine, and the numbers of the system calls that are refused: what makes processes and
@@ -238,7 +263,16 @@ _MACHINES = {
     "x86_64": (
         0xC000003E,
         {"clone": 56, "fork": 57, "vfork": 58, "clone3": 435, "socket": 41, "ptrace": 101, "memfd_create": 319}
-        | {"memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240, "vmsplice": 278}
+        | {
+            "memfd_secret": 447,
+            "shmget": 29,
+            "msgget": 68,
+            "semget": 64,
+            "mq_open": 240,
+            "vmsplice": 278,
+            "sync": 162,
+            "syncfs": 306,
+        }
         | {"unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161}
         | {"process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "pidfd_getfd": 438, "personality": 135}
         | {"add_key": 248, "request_key": 249, "keyctl": 250, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323}
@@ -252,7 +286,16 @@ _MACHINES = {
     "aarch64": (
         0xC00000B7,
         {"clone": 220, "clone3": 435, "socket": 198, "ptrace": 117, "memfd_create": 279, "memfd_secret": 447}
-        | {"shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "vmsplice": 75, "unshare": 97, "setns": 268}
+        | {
+            "shmget": 194,
+            "msgget": 186,
+            "semget": 190,
+            "mq_open": 180,
+            "vmsplice": 75,
+            "unshare": 97,
+            "setns": 268,
+            "sync": 81,
+        }
         | {"mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "process_vm_readv": 270}
         | {"process_vm_writev": 271, "kcmp": 272, "pidfd_getfd": 438, "personality": 92, "add_key": 217}
         | {"request_key": 218, "keyctl": 219, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282}
@@ -260,7 +303,7 @@ _MACHINES = {
         | {"inotify_init1": 26, "fanotify_init": 262, "open_by_handle_at": 265, "fchmod": 52, "fchmodat": 53}
         | {"fchmodat2": 452, "fchownat": 54, "fchown": 55, "utimensat": 88, "setxattr": 5, "lsetxattr": 6}
         | {"fsetxattr": 7, "setxattrat": 463, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16}
-        | {"removexattrat": 466},
+        | {"removexattrat": 466, "sync": 81, "syncfs": 267},
     ),
 }
 _CLONE_THREAD = 0x00010000

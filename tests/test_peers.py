@@ -11,6 +11,7 @@ from trl.rewards import accuracy_reward as trl_accuracy_reward
 from trl.rewards import think_format_reward as trl_think_format_reward
 
 from rewards import (
+    code_reward,
     correctness_reward,
     get_cosine_length_reward,
     get_language_consistency_reward,
@@ -335,3 +336,41 @@ def test_the_language_is_told_the_same_in_every_process_and_order():
         for seed in "01"
     }
     assert outputs == {f"{[in_english(text)] * 5}\n"}
+
+
+# Code
+
+
+def run(code: str, tests) -> float | None:
+    completion = f"```python\n{code}\n```"
+    return code_reward(completions=[completion], tests=[tests])[0]
+
+
+@pytest.mark.needs_sandbox
+def test_every_line_that_should_be_printed_counts_and_not_the_first_alone():
+    three_lines = {"inputs": ["3"], "outputs": ["1\n2\n3\n"]}
+    assert run("for i in range(int(input())):\n    print(i + 1)", three_lines) == 1.0
+    for printed in ("1", "1\\n2", "1\\n2\\n3\\n4", ""):
+        # What pairs the lines by `zip` without `strict` sees no difference.
+        assert run(f"print('{printed}')", three_lines) == 0.0, printed
+
+
+@pytest.mark.needs_sandbox
+def test_the_code_of_the_model_writes_nothing_in_the_folder_of_the_caller(tmp_path):
+    before = sorted(tmp_path.iterdir())
+    for target in ("pwned", tmp_path / "pwned"):
+        write = f"open({str(target)!r}, 'w').write('x')"
+        tried = f"try:\n    {write}\nexcept OSError:\n    pass\ndef f(x):\n    return x"
+        assert run(tried, "assert f(1) == 1") == 1.0, "the code itself is right"
+        run(f"def f(x):\n    {write}\n    return x", "assert f(1) == 1")
+        run(f"{write}\nprint(1)", {"inputs": ["1"], "outputs": ["1"]})
+    assert sorted(tmp_path.iterdir()) == before and not Path("pwned").exists()
+
+
+@pytest.mark.needs_sandbox
+@pytest.mark.parametrize(
+    "ending", ["import sys; sys.exit(0)", "import os; os._exit(0)", "raise SystemExit", "print('1 passed')"]
+)
+def test_a_clean_exit_before_the_tests_is_not_a_pass(ending):
+    """It is, where code and tests are one program whose exit code is asked for."""
+    assert run(f"def f(x):\n    return 7\n{ending}", "assert f(1) == 1") == 0.0

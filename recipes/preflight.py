@@ -115,9 +115,9 @@ def _by_difficulty(rows: Dataset, samples: list[dict], args, task: Task) -> tupl
 
 
 def held_out_texts(task: Task, held_out: Dataset) -> set[str]:
-    """The held-out questions, as they stand and as they are asked where a template takes no system message."""
+    """The held-out questions, as they stand, bare, and as they are asked where a template takes no system message."""
     asked = [task.prompt_without_system(question)[-1]["content"] for question in held_out["question"]]
-    return {text.strip() for text in (*held_out["question"], *asked)}
+    return {text.strip() for text in (*held_out["question"], *asked, *map(task.bare, held_out["question"]))}
 
 
 def _training_samples(samples: list[dict], held_out: Dataset, args, task: Task) -> list[dict]:

@@ -155,11 +155,13 @@ def get_code_reward(
     Args:
         tests_column (`str`): the data set's column of tests.
         entry_point_column (`str`): the column that names the function for HumanEval's `check`, where there is one.
-        mode (`str`): `"all"` or `"fraction"`. A fraction invites code that returns what the most tests expect.
+        mode (`str`): `"all"` or `"fraction"`. A fraction invites code that returns what the most tests expect. An
+            assert, a `test_...` function, a pair and HumanEval's whole `check` are each one test.
         timeout (`float`): seconds by the clock for all tests of a completion together, above 0.
         memory_mb (`int`): address space of a process, at least 64.
         tolerance (`float`, *optional*): numbers that a program prints, or that a function returns to `fn_name` tests,
-            may differ by this much, absolutely or of the expected one, 0 or more. Asserts compare as they say.
+            may differ by this much, absolutely or of the expected one, 0 or more; two whole numbers may not. Asserts
+            compare as they say.
         sandbox (`rewards.sandbox.Sandbox`, *optional*): where the code runs, in place of bubblewrap: a container, say.
         allow_unsandboxed (`bool`): where bubblewrap is missing, run the code under the limits alone, with one warning:
             it can then read and delete what you can.
@@ -251,7 +253,9 @@ class _CodeCompilesReward:
                 return float(run(inside(*role), code.encode(), sandbox, bounds.seconds)[1] == 0)
             except UnicodeEncodeError:
                 return 0.0
-            except NotStarted:
+            except SandboxError:
+                raise
+            except (NotStarted, OSError, RuntimeError):  # the machine is at its limits
                 return None
 
         return _in_parallel(judge, completions)

@@ -3,6 +3,7 @@
 import contextlib
 import marshal
 import math
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from rewards.code_tests import Assertions, Calls, Programs, Tests
 from rewards.in_sandbox import STARTED, Channel, decode, encode
-from rewards.sandbox import Sandbox
+from rewards.sandbox import Sandbox, SandboxError
 
 START_SECONDS = 30  # for a sandbox to come to life, on a busy machine
 LONGEST_OUTPUT = 16 * 2**20  # bytes that a program may print
@@ -50,8 +51,10 @@ def check(code: str, tests: Tests, sandbox: Sandbox, bounds: Bounds, stop_early:
     run_tests = _check_program if isinstance(tests, Programs) else _check_functions
     try:
         return run_tests(source, tests, sandbox, bounds, stop_early, tolerance)
-    except NotStarted:
-        return Verdict(None, "the sandbox did not start")
+    except SandboxError:
+        raise
+    except (NotStarted, OSError, RuntimeError) as error:  # no more files, threads or processes are to be had
+        return Verdict(None, f"the sandbox did not start ({error})")
 
 
 def inside(role: str, bounds: Bounds, *more: object) -> list[str]:
@@ -86,29 +89,31 @@ exec(marshal.loads(compiled) if made_by == this.encode() else source)
 """
 
 
-def run(command: list[str], stdin: bytes, sandbox: Sandbox, seconds: float) -> tuple[bytes, int | None]:
-    """What `command`, made by `inside`, prints when it is given `stdin`, and its exit code; raises `NotStarted`.
+def run(command: list[str], stdin: bytes, sandbox: Sandbox, seconds: float) -> tuple[bytes, int | None, float]:
+    """What `command`, made by `inside`, prints when it is given `stdin`, its exit code, and the seconds that it took.
 
-    The code is None where the command was ended for its time or for printing too much.
+    The code is None where the command was ended for its time or for printing too much. Raises `NotStarted`.
     """
-    with tempfile.NamedTemporaryFile() as file:  # not a pipe, which would have to be filled while stdout is emptied
+    # A file, not a pipe, which would have to be filled while stdout is emptied; without a name, and only to be read.
+    writing, name = tempfile.mkstemp()
+    with open(writing, "wb") as file, open(name, "rb") as given:
+        os.unlink(name)
         file.write(load() + stdin)
         file.flush()
-        with open(file.name, "rb") as given, sandbox.start(command, given) as process:  # it can only be read there
+        with sandbox.start(command, given) as process:
             _await_start(process)
+            begin = time.monotonic()
             with _ended_after(seconds, process) as late:
                 output = process.stdout.read(LONGEST_OUTPUT + 1)
-                if len(output) > LONGEST_OUTPUT:
-                    return output, None
-                code = process.wait()
-                return output, None if late.is_set() else code
+                code = process.wait() if len(output) <= LONGEST_OUTPUT else None
+            return output, None if late.is_set() else code, time.monotonic() - begin
 
 
 def _await_start(process: subprocess.Popen) -> None:
     """Wait for the byte that says that the limits are set: from here on the code's time runs."""
     with _ended_after(START_SECONDS, process):
         if process.stdout.read(1) != STARTED:
-            raise NotStarted
+            raise NotStarted("it gave no sign of life")
 
 
 @contextlib.contextmanager
@@ -132,16 +137,17 @@ def _ended_after(seconds: float, *processes: subprocess.Popen) -> Iterator[threa
 
 
 def _check_program(source: bytes, tests: Programs, sandbox, bounds, stop_early, tolerance) -> Verdict:
-    passed, said, end = 0, "", time.monotonic() + bounds.seconds
+    passed, said, left = 0, "", bounds.seconds
     for number, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True), start=1):
         command, stdin = inside("program", bounds, len(source)), source + given.encode("utf-8", "replace")
-        output, code = run(command, stdin, sandbox, max(0.0, end - time.monotonic()) if number > 1 else bounds.seconds)
+        output, code, took = run(command, stdin, sandbox, left)
+        left -= took
         if code == 0 and same_output(output.decode("utf-8", "replace"), expected, tolerance):
             passed += 1
-            continue
-        why = "too slow, or too much output" if code is None else f"exit code {code}" if code else "wrong output"
-        said = said or f"test {number}: {why}"
-        if stop_early or time.monotonic() >= end:
+        else:
+            why = "too slow, or too much output" if code is None else f"exit code {code}" if code else "wrong output"
+            said = said or f"test {number}: {why}"
+        if left <= 0 or (said and stop_early):
             break
     return Verdict(passed, said)
 
@@ -151,7 +157,7 @@ def _check_functions(source: bytes, tests: Calls | Assertions, sandbox, bounds, 
     if isinstance(tests, Calls):
         job |= {"function": tests.function, "calls": tests.calls, "names": [tests.function, "Solution"]}
     else:
-        job |= {"pieces": tests.pieces, "names": tests.names}
+        job |= {"pieces": tests.pieces, "names": tests.names, "needs_all": not tests.has_star}
     passed = []
     with (
         sandbox.start(inside("functions", bounds), subprocess.PIPE) as tested,
@@ -230,5 +236,7 @@ def _same_word(printed: str, wanted: str, tolerance: float) -> bool:
         return printed == wanted
     if not (_NUMBER.fullmatch(printed) and _NUMBER.fullmatch(wanted)):
         return False
+    if printed.lstrip("+-").isdigit() and wanted.lstrip("+-").isdigit():  # whole numbers are exact
+        return int(printed) == int(wanted)
     one, other = float(printed), float(wanted)
     return math.isfinite(other) and abs(one - other) <= tolerance * max(1.0, abs(other))

@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
+# Names that would be the code's own if the tests did not import them: it could have any `np.allclose`.
+_PACKAGES = {"np", "numpy", "pd", "pandas", "plt", "scipy", "sp", "sympy", "torch", "pytest"}
 _MODULE = "solution"  # the name by which tests import the code under test, if they do (KodCode)
 
 
@@ -40,7 +42,8 @@ class Assertions:
     """Pieces of Python source in their order, some of which are tests: they pass unless they raise."""
 
     pieces: tuple[tuple[str, bool], ...]  # source, and whether it is a test
-    names: tuple[str, ...]  # what they take from the code under test
+    names: tuple[str, ...]  # what they take from the code under test, which must define all of it
+    has_star: bool = False  # unless some may come from `from ... import *`
 
     def __len__(self) -> int:
         return sum(is_test for _, is_test in self.pieces)
@@ -141,6 +144,7 @@ def _from_source(source: str, entry_point: str | None) -> Assertions:
         raise ValueError(f"they do not compile ({error})") from error
     names = _imported_from_solution(tree)
     body = [node for node in tree.body if not _imports_solution(node)]
+    _refuse_what_is_not_run(body)
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
     called = {id(node): _called(node) for node in body}
     times_called = Counter(itertools.chain.from_iterable(called.values()))
@@ -161,13 +165,24 @@ def _from_source(source: str, entry_point: str | None) -> Assertions:
                 _add(pieces, f"{node.name}()", True)
     if not any(is_test for _, is_test in pieces):
         raise ValueError("there is no assert, no `check(candidate)` and no `test_...` function in them")
-    taken, modules = _taken(body)
-    names |= taken | ({entry_point} if entry_point else set())
+    names |= {entry_point} if entry_point else set()
+    taken, modules = _taken(body, names)
+    names |= taken
     names = names or _builtin_under_test(body)
     if not names:
         raise ValueError("they call nothing that the code could define")
     imports = [(f"import {name}", False) for name in sorted(modules)]
-    return Assertions((*imports, *pieces), tuple(sorted(names)))
+    has_star = any(alias.name == "*" for node in body if isinstance(node, ast.ImportFrom) for alias in node.names)
+    return Assertions((*imports, *pieces), tuple(sorted(names)), has_star)
+
+
+def _refuse_what_is_not_run(body: list[ast.stmt]) -> None:
+    """Tests that would be passed over in silence."""
+    for node in body:
+        if isinstance(node, ast.AsyncFunctionDef) and node.name.startswith("test"):
+            raise ValueError(f"the async test `{node.name}` cannot be run")
+        if isinstance(node, ast.ClassDef) and any(getattr(part, "name", "").startswith("test") for part in node.body):
+            raise ValueError(f"the tests in the class `{node.name}` cannot be run: they must be functions")
 
 
 def _add(pieces: list[tuple[str, bool]], source: str, is_test: bool) -> None:
@@ -205,10 +220,11 @@ def _imported_from_solution(tree: ast.Module) -> set[str]:
     return {alias.name for alias in found}
 
 
-def _taken(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
+def _taken(body: list[ast.stmt], named: set[str]) -> tuple[set[str], set[str]]:
     """The names that only the code under test can define, and modules of Python that are used without an import.
 
-    Neither is ever one of the tests' own names or a built-in function: what the code makes of these is not asked.
+    Neither is ever one of the tests' own names or a built-in function: what the code makes of these is not asked. Nor
+    is what it makes of a package, such as `np`, that the tests do not import.
     """
     nodes = [node for statement in body for node in ast.walk(statement)]
     own = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
@@ -220,7 +236,11 @@ def _taken(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
     # `math.isclose` is the module's, `copy(...)` a function that is called so.
     bases = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     alone = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in bases}
-    modules = (loaded & sys.stdlib_module_names) - alone
+    loaded = {name for name in loaded if not name.startswith("__")}
+    modules = (loaded & sys.stdlib_module_names) - alone - named
+    packages = sorted(loaded & _PACKAGES - named)
+    if packages:
+        raise ValueError(f"they use `{packages[0]}` without an import")
     return loaded - modules, modules
 
 

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 DISK = 16 * 2**20  # bytes of /tmp inside, which is memory outside
 OLDEST = (0, 7)  # the first bubblewrap that can limit the size of /tmp
 
-# Nothing of the caller's, and one order of sets and dicts in every run.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+# Nothing of the caller's; one order of sets in every run, and no address space, which is limited, for each thread.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1", "PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
 class SandboxError(RuntimeError):
@@ -74,6 +74,7 @@ class Bubblewrap:
 
     def __init__(self, processes: bool = False):
         self.processes = processes
+        _check_exit_codes()
         _check_bubblewrap()
 
     @contextlib.contextmanager
@@ -86,9 +87,7 @@ class Bubblewrap:
             if not self.processes:
                 passed = [files.enter_context(_readable(_filter(threads=os.geteuid() != 0)))]
                 wrapped[1:1] = ["--seccomp", str(passed[0])]
-            process = subprocess.Popen(
-                wrapped, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, pass_fds=passed
-            )
+            process = _Group(wrapped, stdin=stdin, stdout=subprocess.PIPE, env={}, pass_fds=passed)
         with _ended(process):
             yield process
 
@@ -109,21 +108,29 @@ class Unsandboxed:
                 yield process
 
 
-class _Session(subprocess.Popen):
-    """A process that is killed together with its group; one that has left the group cannot keep stdout open."""
+class _Group(subprocess.Popen):
+    """A process that is killed together with those that it has started: bubblewrap's first steps are such ones."""
 
     def __init__(self, command: list[str], **options):
-        self.reading, writing = socket.socketpair()
-        with writing:
-            super().__init__(
-                command, stdout=writing, stderr=subprocess.DEVNULL, start_new_session=True, close_fds=True, **options
-            )
-        self.stdout = self.reading.makefile("rb")
-        self.reading.shutdown(socket.SHUT_WR)
+        super().__init__(command, stderr=subprocess.DEVNULL, start_new_session=True, **options)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+class _Session(_Group):
+    """Such a process, whose stdout a process that has left the group cannot keep open."""
+
+    def __init__(self, command: list[str], **options):
+        self.reading, writing = socket.socketpair()
+        with writing:
+            super().__init__(command, stdout=writing, **options)
+        self.stdout = self.reading.makefile("rb")
+        self.reading.shutdown(socket.SHUT_WR)
+
+    def kill(self) -> None:
+        super().kill()
         with contextlib.suppress(OSError):
             self.reading.shutdown(socket.SHUT_RD)
             self.reading.close()
@@ -148,7 +155,7 @@ def find_sandbox(allow_unsandboxed: bool = False) -> Sandbox:
     except SandboxError as error:
         if not allow_unsandboxed:
             raise
-        _warn_once(str(error))
+        _warn_once(str(error).partition(": ")[0])
         return Unsandboxed()
 
 
@@ -190,9 +197,9 @@ def _check_bubblewrap() -> None:
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
         raise SandboxError(f"{version.strip() or 'This bwrap'} is too old: install version 0.7 or newer, {other}.")
-    attempt = subprocess.run(
-        [*_arguments(), _python(), "-I", "-S", "-c", "print(6 * 7)"], capture_output=True, text=True, env={}
-    )
+    with _readable(_filter(threads=False)) as passed:
+        attempt = [program, "--seccomp", str(passed), *_arguments()[1:], _python(), "-I", "-S", "-c", "print(6 * 7)"]
+        attempt = subprocess.run(attempt, capture_output=True, text=True, env={}, pass_fds=[passed], timeout=60)
     if attempt.stdout != "42\n":
         said = attempt.stderr.removeprefix("bwrap: ").strip().splitlines()
         reason = said[-1] if said else f"exit code {attempt.returncode}"
@@ -227,10 +234,12 @@ def _arguments() -> tuple[str, ...]:
     for path in (_python(), library):
         if not path.startswith("/usr/"):
             arguments += ["--ro-bind", path, path]
-    # Installed packages are hidden: a task's tests may be among them.
+    # Installed packages are hidden, and where images have their own sources: a task's tests may be among them.
     roots = {"/usr/lib", "/usr/local/lib", library}
     packages = {str(path) for root in roots for path in Path(root).glob("python3*/*-packages")}
-    for path in sorted(packages | {*site.getsitepackages([sys.base_prefix])}):
+    sources = {"/usr/src", "/usr/local/src", "/usr/local/share", *({sys.prefix} - {sys.base_prefix})}
+    hidden = {path for path in sources if path.startswith("/usr/")} | packages
+    for path in sorted(hidden | {*site.getsitepackages([sys.base_prefix])}):
         if os.path.isdir(path) and os.listdir(path):
             arguments += ["--tmpfs", path, "--remount-ro", path]
     for device in ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"):

@@ -392,7 +392,7 @@ def test_code_sees_nothing_of_the_callers_environment_and_files(secret, monkeypa
     seen = finding("/") + "\ndef f(): return found()"
     assert score(seen, f"SECRET = '{secret}'\nassert f() is None", 30) == 1.0
     names = "import os\ndef f(): return sorted(os.environ)"
-    assert score(names, "assert set(f()) <= {'LC_CTYPE', 'PATH', 'PWD', 'PYTHONHASHSEED'}") == 1.0
+    assert score(names, "assert set(f()) <= {'LC_CTYPE', 'MALLOC_ARENA_MAX', 'PATH', 'PWD', 'PYTHONHASHSEED'}") == 1.0
     homes = f"import os\ndef f(): return [*map(os.path.exists, {[str(tmp_path), str(CODE), '/home', '/etc/hosts']!r})]"
     assert score(homes, "assert f() == [False] * 4") == 1.0
     (tmp_path / "working" / "secret").unlink()
@@ -419,8 +419,8 @@ def f():
 
 def test_code_reaches_no_server_of_the_machine(tmp_path):
     name = f"attacked_{secrets.token_hex(8)}"
-    path = str(tmp_path / "temporary" / name)
     with contextlib.ExitStack() as opened:
+        path = opened.enter_context(tempfile.TemporaryDirectory(dir="/tmp")) + "/socket"  # whose path must be short
         network = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
         stream, abstract, in_a_folder = (
             opened.enter_context(socket.socket(socket.AF_UNIX, kind))
@@ -443,7 +443,6 @@ def test_code_reaches_no_server_of_the_machine(tmp_path):
         for receiving in (abstract, in_a_folder):
             with pytest.raises(BlockingIOError):
                 receiving.recv(1)
-    os.unlink(path)
 
 
 def test_two_completions_do_not_see_each_other():
@@ -524,32 +523,37 @@ def f():
     assert score(code, f"assert 0 < f() < {MEMORY * 2**20}", 5) == 1.0
 
 
-ON_DISK = {
-    "one file": "os.write(os.open('/tmp/one', os.O_CREAT | os.O_WRONLY | os.O_APPEND), b'x' * 2**20)",
-    "many files": "os.write(os.open('/tmp/%d' % count, os.O_CREAT | os.O_WRONLY), b'x' * 2**20)",
-    "nameless files": "os.write(os.open('/tmp', os.O_TMPFILE | os.O_WRONLY), b'x' * 2**20)",
-    "reserved space": "os.posix_fallocate(os.open('/tmp/%d' % count, os.O_CREAT | os.O_WRONLY), 0, 2**20)",
-    "mapped files": "file = os.open('/tmp/%d' % count, os.O_CREAT | os.O_RDWR)\nos.ftruncate(file, 2**20)"
-    "\nos.posix_fallocate(file, 0, 2**20)\nmmap.mmap(file, 2**20).write(b'x' * 2**20)",
-    "pipes": "pipe = os.pipe()\nfcntl.fcntl(pipe[1], 1031, 2**20)\nos.write(pipe[1], bytes(2**20))",
+# What each holds, and how often it may at most: 1 MB a time where it is bytes.
+MANY = {
+    "one file": (
+        "file = os.open('/tmp/one', os.O_CREAT | os.O_WRONLY | os.O_APPEND)\nos.write(file, b'x' * 2**20)",
+        16,
+    ),
+    "many files": ("file = os.open('/tmp/%d' % count, os.O_CREAT | os.O_WRONLY)\nos.write(file, b'x' * 2**20)", 16),
+    "reserved": ("file = os.open('/tmp/%d' % count, os.O_CREAT | os.O_WRONLY)\nos.posix_fallocate(file, 0, 2**20)", 16),
+    "nameless files": ("os.write(os.open('/tmp', os.O_TMPFILE | os.O_WRONLY), b'x' * 2**20)", 16),
+    "pipes": ("pipe = os.pipe()\nfcntl.fcntl(pipe[1], 1031, 2**20)\nos.write(pipe[1], bytes(2**20))", 32),
+    "open files": ("os.open('/dev/null', 0)", 64),
 }
 
 
-@pytest.mark.parametrize("name", ON_DISK)
+@pytest.mark.parametrize("name", MANY)
 def test_files_and_pipes_hold_little(name):
-    attack = textwrap.indent(ON_DISK[name], " " * 12)
+    attack, most = MANY[name]
     code = f"""{ATTACK}
 def f():
-    count = 0
+    count, file = 0, None
     try:
         while count < 1_000:
-{attack}
+{textwrap.indent(attack, " " * 12)}
+            if file is not None:
+                os.close(file)
             count += 1
     except OSError:
         pass
     return count
 """
-    assert score(code, "assert 1 < f() < 64", 5) == 1.0
+    assert score(code, f"assert 1 < f() <= {most}", 5) == 1.0
 
 
 def test_threads_are_few():
@@ -1096,10 +1100,12 @@ def caller():
     """Starts a Python of its own that judges code; it is ended, if need be, with the test."""
     with contextlib.ExitStack() as started:
 
-        def start(script: str, seconds: float = 2, **options) -> subprocess.Popen:
+        def start(script: str, seconds: float = 2, before: list[str] | None = None) -> subprocess.Popen:
             process = subprocess.Popen(
-                [sys.executable, "-c", CALLER + script, str(seconds)],
-                **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options},
+                [*(before or []), sys.executable, "-c", CALLER + script, str(seconds)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
                 env={**os.environ, "PYTHONPATH": str(CODE.parent), "TMPDIR": tempfile.gettempdir()},
             )
             started.enter_context(process)
@@ -1153,6 +1159,20 @@ os.wait()
 """
     callers = [caller(script) for _ in range(3)]
     assert [said_by(process) for process in callers] == [["[1.0, 0.0]"] * 2] * 3
+
+
+def test_a_caller_that_is_process_1_of_a_container_is_left_no_zombies(caller):
+    """No init is there to collect them, and a container has few process numbers."""
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no name space of processes can be made here")
+    script = f"""
+judge(right, wrong, endless)
+judge('print(4)', 'print(5)', endless, tests={PAIRS!r})
+time.sleep(0.5)
+print(os.getpid(), len([name for name in os.listdir('/proc') if name.isdigit()]))
+"""
+    assert said_by(caller(script, 0.5, before=apart))[-1] == "1 1"
 
 
 SETTINGS = {
@@ -1275,6 +1295,32 @@ def test_the_filter_of_the_other_machine_refuses_the_same(monkeypatch):
                     assert end(number, signal.SIGCHLD) in refused, (name, call)
             assert end(SYSCALLS[name]["clone"], 0x10000) == (allowed if threads else 0x00050000 | errno.EPERM)
             assert end(SYSCALLS[name]["clone3"]) == 0x00050000 | errno.ENOSYS
+            if name == "x86_64":
+                assert end(0x40000000 | 57) in refused and end(0x40000000 | 520) in refused  # x32
             for read in ({"x86_64": 0, "aarch64": 63}[name], {"x86_64": 1, "aarch64": 64}[name]):
                 assert end(read) == allowed
             assert end(0, arch=0x40000003) == 0x80000000
+
+
+MISSED = {
+    "a test that catches whatever comes": (
+        "import os\ndef f(x):\n    os._exit(0)",
+        "def test():\n    try:\n        f(-1)\n    except:\n        return\n    assert False",
+    ),
+    "a function that a test expects to raise is not there": (
+        "x = 1",
+        "def test():\n    try:\n        f(-1)\n    except Exception:\n        return\n    assert False",
+    ),
+    "a built-in function of the name is there in its place": ("x = 1", "assert pow(2, 3) == 8"),
+    "what is sliced has no slices": ("def f(x):\n    return object()", "assert f(5)[:3] == [1, 2, 3]"),
+    "an attribute that is set is not kept": (
+        "class P:\n    x = 1\n    def __setattr__(self, name, value): pass",
+        "p = P()\np.x = 10\nassert p.x == 10",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISSED)
+def test_what_the_tests_do_not_notice_is_no_success(name):
+    code, tests = MISSED[name]
+    assert score(code, tests) == 0.0

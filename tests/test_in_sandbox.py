@@ -391,7 +391,9 @@ def test_an_object_that_equals_everything_is_equal_to_nothing(solution):
         ("Exception('no')", Exception, "no"),
         ("Own('no')", Raised, "no"),
         ("ExceptionGroup('no', [ValueError()])", Exception, "no"),
-        ("ValueError('no' * 10_000)", ValueError, "no"),
+        ("ValueError('no', 2)", ValueError, "('no', 2)"),
+        ("KeyError('no')", KeyError, "'no'"),
+        ("ValueError(object())", ValueError, "<object object at"),
     ],
 )
 def test_an_exception_comes_here_as_the_nearest_built_in_kind(solution, raised, caught, message):
@@ -400,7 +402,7 @@ def test_an_exception_comes_here_as_the_nearest_built_in_kind(solution, raised, 
     )
     with pytest.raises(Exception) as error:
         fail()
-    assert isinstance(error.value, caught) and message in str(error.value) and len(str(error.value)) < 1_000
+    assert isinstance(error.value, caught) and message in str(error.value)
 
 
 def test_an_exception_of_the_code_cannot_pass_for_a_fault_of_the_tests(solution):
@@ -534,7 +536,7 @@ def test_tests_that_forge_passes_earn_no_more_than_all():
 def test_what_a_program_prints_and_how_it_ends():
     def ran(source: str, stdin: bytes = b"", seconds: float = 20) -> tuple:
         command = inside("program", Bounds(seconds, 512), len(source.encode()))
-        return run(command, source.encode() + stdin, Unsandboxed(), seconds)
+        return run(command, source.encode() + stdin, Unsandboxed(), seconds)[:2]
 
     assert ran("print(input()[::-1])", b"abc\nrest") == (b"cba\n", 0)
     assert ran("import sys\nprint(len(sys.stdin.read()), sys.argv, __name__)", b"x" * 200_000) == (
@@ -577,5 +579,5 @@ COMPILES_NOT = ["x = (", "return 1", "x\0", "(" * 50_000, "-" * 50_000 + "1", "x
 @pytest.mark.parametrize("code", COMPILES + COMPILES_NOT, ids=lambda code: repr(code[:12]))
 def test_code_is_compiled_and_never_run(code):
     source = code.encode("latin-1" if "\xff" in code else "utf-8")
-    output, exit_code = run(inside("compile", Bounds(20, 512)), source, Unsandboxed(), 20)
+    output, exit_code, _ = run(inside("compile", Bounds(20, 512)), source, Unsandboxed(), 20)
     assert (exit_code == 0) is (code in COMPILES) and output == b""

@@ -82,6 +82,10 @@ class Task:
         """An answer in the expected form, as a perfect completion would give it."""
         return f"<think>\nWork it out.\n</think>\n<answer>\n{answer}\n</answer>"
 
+    def bare(self, question: str) -> str:
+        """The text of a problem, without what the task adds to it."""
+        return question
+
     def wrong(self, gold: str) -> str:
         """An answer that is not `gold`: a "1" in front makes another number of any number."""
         return "1" + gold

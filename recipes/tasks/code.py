@@ -5,6 +5,8 @@ definitions under test in their place, since their names are asked for.
 """
 
 import ast
+import json
+import re
 
 from datasets import Dataset
 
@@ -21,6 +23,10 @@ BUILT_IN = "built_in"  # --dataset_name of the problems in code_problems.py
 LAYOUTS = [["prompt", "code", "test_list"], ["text", "code", "test_list"], ["question", "answer", "tests"]]
 SHOWN = ("property", "staticmethod", "classmethod")  # decorators that say how something is called
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+# What a question adds to the problem's text.
+DEFINE = "\n\nDefine:\n"
+PROGRAM = "\n\nWrite a program that reads from standard input and prints to standard output."
 
 SYSTEM_PROMPT = (
     "Solve the problem in Python. First think step by step inside <think> and </think>. "
@@ -39,6 +45,9 @@ class CodeTask(Task):
 
     def written(self, answer: str) -> str:
         return f"<think>\nWork it out.\n</think>\n```python\n{answer}\n```"
+
+    def bare(self, question: str) -> str:
+        return question.partition(DEFINE)[0].partition(PROGRAM)[0]
 
     def wrong(self, gold: str) -> str:
         """Code that defines what `gold` defines and does nothing."""
@@ -89,6 +98,9 @@ def as_row(given: dict) -> dict[str, str]:
         tests = "\n".join(tests) if all(isinstance(line, str) for line in tests) else None
     else:
         solution, tests = given["answer"], given["tests"]
+        tests = json.dumps(tests) if isinstance(tests, list | dict) and tests else tests
+        if isinstance(tests, str) and re.search(r"^def check\(", tests, re.MULTILINE) and given.get("entry_point"):
+            tests += f"\n\ncheck({given['entry_point']})"  # HumanEval names the function in a column of its own
     text = text_of(given)
     for value, what in ((text, "text"), (solution, "reference solution"), (tests, "tests")):
         if not isinstance(value, str) or not value.strip():
@@ -110,10 +122,10 @@ def asked(text: str, solution: str, tests: str) -> str:
     names = [wanted.function, "Solution"] if isinstance(wanted, Calls) else getattr(wanted, "names", ())
     definitions = outline(solution, names)
     if isinstance(wanted, Programs):
-        return f"{text.strip()}\n\nWrite a program that reads from standard input and prints to standard output."
+        return text.strip() + PROGRAM
     if not definitions:
         raise ValueError(f"its solution defines nothing of what its tests call ({', '.join(names)})")
-    return f"{text.strip()}\n\nDefine:\n```python\n{definitions}\n```"
+    return f"{text.strip()}{DEFINE}```python\n{definitions}\n```"
 
 
 def outline(source: str, names=None) -> str:

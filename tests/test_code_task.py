@@ -12,7 +12,7 @@ from recipes.errors import InputError
 from recipes.generation import Completion
 from recipes.guard import GuardedReward
 from recipes.merge import agreement
-from recipes.preflight import usable_rows
+from recipes.preflight import held_out_texts, usable_rows
 from recipes.samples import problem, read_samples
 from recipes.tasks import load_task, task_names
 from recipes.tasks.code import outline
@@ -105,6 +105,32 @@ def test_a_program_is_asked_to_read_and_print(write_jsonl):
     for row in (*train, *held_out):
         assert "standard input" in row["question"] and "def" not in row["question"]
         assert json.loads(row["tests"])["inputs"] == ["4\n", "-1"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "kind"),
+    [
+        (["assert add(1, 2) == 3", "assert add(0, 0) == 0"], Assertions),
+        ({"inputs": [[1, 2]], "outputs": [3], "fn_name": "add"}, Calls),
+        ({"inputs": ["1 2"], "outputs": ["3"]}, Programs),
+        ("def check(candidate):\n    assert candidate(1, 2) == 3\n", Assertions),
+    ],
+)
+def test_tests_may_be_lists_or_objects_and_name_their_function_in_a_column_as_the_reward_takes_them(
+    tests, kind, write_jsonl
+):
+    row = {"question": "Add.", "answer": "def add(a, b):\n    return a + b", "tests": tests, "entry_point": "add"}
+    train, _ = TASK.load(str(write_jsonl([row, {**row, "question": "Add up."}])), None, 0)
+    read = read_tests(train[0]["tests"])
+    assert isinstance(read, kind) and len(read) == (2 if isinstance(tests, list) else 1)
+
+
+def test_a_held_out_problem_is_known_without_what_the_task_adds_to_its_text(write_jsonl):
+    _, held_out = TASK.load(str(write_jsonl(sanitized(20))), None, 0)
+    texts = held_out_texts(TASK, held_out)
+    assert all(question in texts and question.partition("\n\nDefine")[0] in texts for question in held_out["question"])
+    _, programs = TASK.load(str(write_jsonl([own(question="Double."), own(question="Twice.")])), None, 0)
+    assert {"Double.", "Twice."} & held_out_texts(TASK, programs)
 
 
 def test_validation_and_prompt_are_trained_on_where_there_is_a_test_split(write_jsonl):

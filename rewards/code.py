@@ -300,9 +300,9 @@ def _for_compilers(needs_processes: bool) -> Sandbox:
 
 
 def _in_parallel(judge: Callable, *columns: list) -> list:
-    """`judge` of each row, in order, a row to a core."""
+    """`judge` of each row, in order, a row to a core; no more than 64 at once, for each holds some ten open files."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(max(1, min(cores, len(columns[0])))) as threads:
+    with ThreadPoolExecutor(max(1, min(cores, 64, len(columns[0])))) as threads:
         try:
             return list(threads.map(judge, *columns))
         except BaseException:

@@ -1161,6 +1161,7 @@ os.wait()
     assert [said_by(process) for process in callers] == [["[1.0, 0.0]"] * 2] * 3
 
 
+@pytest.mark.xfail(reason="bubblewrap leaves its child to process 1: README, docker run --init", strict=True)
 def test_a_caller_that_is_process_1_of_a_container_is_left_no_zombies(caller):
     """No init is there to collect them, and a container has few process numbers."""
     apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]

@@ -80,8 +80,7 @@ class Bubblewrap:
     @contextlib.contextmanager
     def start(self, command: list[str], stdin: int | IO[bytes]) -> Iterator[subprocess.Popen]:
         _check_exit_codes()
-        program = _python() if command[0] == "python" else command[0]
-        wrapped = [*_arguments(), program, *command[1:]]
+        wrapped = [*_arguments(), *_with_python(command)]
         with contextlib.ExitStack() as files:
             passed = []
             if not self.processes:
@@ -101,9 +100,8 @@ class Unsandboxed:
     @contextlib.contextmanager
     def start(self, command: list[str], stdin: int | IO[bytes]) -> Iterator[subprocess.Popen]:
         _check_exit_codes()
-        program = _python() if command[0] == "python" else command[0]
         with tempfile.TemporaryDirectory(prefix="unsandboxed_", ignore_cleanup_errors=True) as folder:
-            process = _Session([program, *command[1:]], stdin=stdin, env=ENVIRONMENT, cwd=folder)
+            process = _Session(_with_python(command), stdin=stdin, env=ENVIRONMENT, cwd=folder)
             with _ended(process):
                 yield process
 
@@ -214,6 +212,11 @@ def _check_bubblewrap() -> None:
 def _python() -> str:
     """The interpreter itself: that of a virtual environment is a link in somebody's home."""
     return os.path.realpath(sys.executable)
+
+
+def _with_python(command: list[str]) -> list[str]:
+    """The command with this interpreter where it says `python`."""
+    return [_python(), *command[1:]] if command[0] == "python" else command
 
 
 @functools.cache

@@ -25,8 +25,8 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from recipes import hardware, sample
-from recipes.generation import as_text
 from recipes.job import Job, begin
+from recipes.texts import as_text
 
 
 def bare(model, tokenizer, rows: Dataset, job: Job, size: int) -> int:

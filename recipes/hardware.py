@@ -32,7 +32,7 @@ PROFILES = [
     (0.0, "Qwen/Qwen2.5-0.5B-Instruct", 8, 512),
 ]
 COMPLETIONS_PER_STEP = 64
-EXAMPLES_PER_STEP = 32  # pairs of DPO, examples of SFT
+EXAMPLES_PER_STEP = 32  # pairs of DPO and of a reward model, examples of SFT
 PROMPT_LENGTH = 512  # tokens that a prompt may take of `max_length`
 
 # Measured on the miniature: a rate of 3e-4 barely moves in 200 steps.
@@ -56,6 +56,7 @@ STARTER_TRAINING_BY = {
     # At 1e-3 the likelihood of the chosen falls with that of the rejected; 32 pairs a step make too few steps.
     "dpo": STARTER_TRAINING | {"learning_rate": 5e-4, "max_steps": -1, "per_device_train_batch_size": 16},
     "sft": STARTER_TRAINING | {"max_steps": -1, "per_device_train_batch_size": EXAMPLES_PER_STEP},
+    "rm": STARTER_TRAINING | {"max_steps": -1, "per_device_train_batch_size": 16},
 }
 
 # In the order in which they are printed; a resumed run takes them from its config.yaml.
@@ -109,11 +110,11 @@ def defaults(machine: Machine, task: Task, given: dict, trainer: str = "grpo") -
         "max_completion_length": length,
         "gradient_checkpointing": True,
     }
-    if trainer in ("dpo", "sft"):  # data that lie there: epochs are counted, not steps
+    if trainer in ("dpo", "sft", "rm"):  # data that lie there: epochs are counted, not steps
         settings["max_steps"] = -1
         settings["max_length"] = given.get("max_completion_length", length) + PROMPT_LENGTH
         settings["gradient_accumulation_steps"] = EXAMPLES_PER_STEP // batch
-    if trainer == "dpo":  # a pair is two completions
+    if trainer in ("dpo", "rm"):  # a pair is two completions
         settings["per_device_train_batch_size"] = batch // 2
         settings["gradient_accumulation_steps"] = EXAMPLES_PER_STEP // (batch // 2)
     if trainer == "sft":

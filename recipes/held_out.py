@@ -1,63 +1,114 @@
-"""Held-out accuracy, counted by the same reward functions that train the model."""
+"""Held-out problems before, during and after training, judged by the same reward functions that train the model."""
+
+from dataclasses import dataclass
 
 import torch
+from datasets import Dataset
+from transformers import TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
 from recipes.errors import InputError
-from recipes.generation import sample, with_transformers
+from recipes.generation import Completion, sample, with_transformers
 from recipes.intervals import wilson_interval
 from recipes.preflight import Checked
 from recipes.run import Run
+from recipes.scoring import scored
 from recipes.tasks import Task
 
+FOLLOWED = 8  # problems whose completions are kept during training, too
+MOMENTS = 4  # parts of training, between which they are
+COMPLETIONS = 8  # of a problem, to see how sure the model is of its answer
 
-def evaluate(trainer, config, checked: Checked, task: Task, temperature: float) -> tuple[dict, list[dict]]:
-    """Solve the held-out rows with the trainer's model as it is now, sampled as `config` (a `Generation`) says.
 
-    Returns:
-        `dict`: accuracy (`task.correctness` is 1.0), its `ci95`, strict_accuracy (and `task.format` too), format,
-            mean_length in tokens, n; rows that `task.correctness` cannot judge are not counted.
-        `list[dict]`: every row with its completion, length and rewards.
+@dataclass
+class HeldOut:
+    """The held-out problems of a run, solved by its trainer's model as it is at the time.
+
+    Args:
+        config: the trainer's; a `Generation` or `trl.GRPOConfig` that says how completions are written.
+        temperature (`float`): of the two evaluations; 0 is greedy.
+        calibration (`int`): how many of the problems are sampled 8 times before and after, at the temperature of
+            training: what the calibration in the report is made of.
     """
-    rows, tokenizer = checked.held_out, checked.tokenizer
-    columns = {name: list(rows[name]) for name in rows.column_names}
-    prompts = columns.pop("prompt")
-    with (
-        unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
-        torch.random.fork_rng(),
-    ):
-        torch.manual_seed(config.seed)
-        generate = with_transformers(model, tokenizer, config, temperature)
-        completions = sample(generate, prompts, config.per_device_eval_batch_size)
-    messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
-    judged = {reward.__name__: reward(prompts=prompts, completions=messages, **columns) for reward in checked.rewards}
-    samples = [
-        {
-            "question": columns["question"][i],
-            "answer": columns["answer"][i],
-            "completion": completion.text,
-            "length": completion.length,
-            "truncated": completion.truncated,
-            **{name: values[i] for name, values in judged.items()},
-        }
-        for i, completion in enumerate(completions)
-    ]
-    return summary(samples, task), samples
 
+    run: Run
+    trainer: object
+    config: object
+    checked: Checked
+    task: Task
+    temperature: float
+    calibration: int = 0
 
-def evaluate_once(
-    run: Run, when: str, trainer, config, checked: Checked, task: Task, temperature: float
-) -> dict | None:
-    """`evaluate` on the held-out rows, kept in the run's folder: a resumed run does not measure "before" again."""
-    if not len(checked.held_out):
-        return None
-    figures = run.load(f"{when}.json")
-    if figures is None:
-        print(f"{when} training: solving {len(checked.held_out)} held-out problems", flush=True)
-        figures, samples = evaluate(trainer, config, checked, task, temperature)
+    def evaluate_once(self, when: str) -> dict | None:
+        """The figures of `when` (before, after), kept in the run's folder: a resumed run takes these."""
+        run, rows = self.run, self.checked.held_out
+        if not len(rows):
+            return None
+        figures = run.load(f"{when}.json")
+        if figures is not None:
+            return figures
+        print(f"{when} training: solving {len(rows)} held-out problems", flush=True)
+        samples = self.solve(rows)
+        figures = summary(samples, self.task)
+        if self.calibration and self.task.voted:
+            few = rows.select(range(min(self.calibration, len(rows))))
+            run.save_samples(f"{when}_sampled", self.sample(few))
         run.save_samples(when, samples)
         run.save(f"{when}.json", figures)
-    return figures
+        return figures
+
+    def follow(self) -> TrainerCallback:
+        """Solves the first few problems at three moments of training as well."""
+        return _Following(self)
+
+    def solve(self, rows: Dataset) -> list[dict]:
+        """Every row with its completion, length and rewards."""
+        completions = self._complete(rows, self.temperature)
+        columns = {name: list(rows[name]) for name in rows.column_names}
+        prompts = columns.pop("prompt")
+        messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
+        rewards = self.checked.rewards
+        judged = {reward.__name__: reward(prompts=prompts, completions=messages, **columns) for reward in rewards}
+        return [
+            {
+                "question": columns["question"][i],
+                "answer": columns["answer"][i],
+                "completion": completion.text,
+                "length": completion.length,
+                "truncated": completion.truncated,
+                **{name: values[i] for name, values in judged.items()},
+            }
+            for i, completion in enumerate(completions)
+        ]
+
+    def sample(self, rows: Dataset) -> list[dict]:
+        """Eight completions of every row, scored; rows as recipes/samples.py describes them."""
+        repeated = rows.select([i for i in range(len(rows)) for _ in range(COMPLETIONS)])
+        completions = self._complete(repeated, getattr(self.config, "temperature", 1.0))
+        groups = [completions[i : i + COMPLETIONS] for i in range(0, len(completions), COMPLETIONS)]
+        weights = getattr(self.config, "reward_weights", None) or self.task.reward_weights
+        return scored(list(rows), groups, self.run.settings["task"], self.checked.rewards, weights)
+
+    def _complete(self, rows: Dataset, temperature: float) -> list[Completion]:
+        trainer = self.trainer
+        with (
+            unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
+            torch.random.fork_rng(),
+        ):
+            torch.manual_seed(self.config.seed)
+            generate = with_transformers(model, self.checked.tokenizer, self.config, temperature)
+            return sample(generate, list(rows["prompt"]), self.config.per_device_eval_batch_size)
+
+
+class _Following(TrainerCallback):
+    def __init__(self, held_out: HeldOut):
+        self.held_out = held_out
+
+    def on_step_end(self, args, state, control, **kwargs):
+        rows, steps = self.held_out.checked.held_out, state.max_steps
+        if len(rows) and state.global_step in {steps * part // MOMENTS for part in range(1, MOMENTS)}:
+            samples = self.held_out.solve(rows.select(range(min(FOLLOWED, len(rows)))))
+            self.held_out.run.save_samples(f"during_{state.global_step:06d}", samples)
 
 
 def summary(samples: list[dict], task: Task) -> dict:

@@ -1,8 +1,11 @@
 """What every recipe does before its trainer exists and after it has trained."""
 
 import json
+import platform
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import yaml
 from peft import PeftConfig, PeftModel
@@ -12,9 +15,9 @@ from recipes import hardware
 from recipes.arguments import RecipeArguments, RecipeParser
 from recipes.errors import InputError
 from recipes.guard import GuardedReward
-from recipes.held_out import evaluate_once
+from recipes.held_out import HeldOut
 from recipes.interrupt import save_on_interrupt
-from recipes.models import find_model, load_model
+from recipes.models import SCORE_HEAD, find_model, load_model
 from recipes.preflight import Checked, preflight
 from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
@@ -24,6 +27,8 @@ from recipes.run import Run
 from recipes.samples import is_samples
 from recipes.tasks import Task
 from recipes.tracking import set_up_wandb
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")  # whose versions a report names
 
 
 @dataclass
@@ -39,12 +44,18 @@ class Job:
     checked: Checked | None = None
     start: dict | None = None  # the weights of the adapter that training goes on from
 
-    def load_model(self) -> tuple[object, PeftConfig | None]:
-        """The model to train, and the LoRA to add to it: None where the model is an adapter that goes on."""
-        model = load_model(self.model_args.model_name_or_path, self.config, self.model_args, trainable=True)
+    def load_model(self, scores: bool = False) -> tuple[object, PeftConfig | None]:
+        """The model to train, and the LoRA to add to it: None where the model is an adapter that goes on.
+
+        With `scores` it is a reward model: its head, which is new, is trained as a whole.
+        """
+        name, lora = self.model_args.model_name_or_path, self.model_args
+        model = load_model(name, self.config, self.model_args, trainable=True, scores=scores)
         self.start = adapter_weights(model)
         self.config.model_init_kwargs = None  # used up
-        return model, None if isinstance(model, PeftModel) else get_peft_config(self.model_args)
+        if scores:
+            lora = replace(lora, lora_task_type="SEQ_CLS", lora_modules_to_save=[SCORE_HEAD])
+        return model, None if isinstance(model, PeftModel) else get_peft_config(lora)
 
 
 def begin(
@@ -78,12 +89,13 @@ def begin(
         config.train_sampling_strategy, config.shuffle_dataset = "sequential", False
     job = Job(task, args, config, model_args, parser, run)
     if doing == "Training":
-        check_adapter_settings(model_args, parser.given)
+        check_adapter_settings(model_args, parser.given, parser.trainer)
     job.checked = check(job, model_args)
     if args.dry_run:
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
         return None
     run.begin()
+    run.save("about.json", about(job))
     if hasattr(config, "report_to") and getattr(args, "rounds", 1) == 1:  # each round is a run of its own
         set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
     return job
@@ -93,7 +105,7 @@ def check(job: Job, model_args: QLoRA) -> Checked:
     """The preflight, with another model than the job's where that is asked for."""
     if not needs_model(job.args):
         return Checked(None, None, None, [GuardedReward(reward) for reward in job.task.reward_funcs], None)
-    samples_are_data = job.parser.trainer in ("dpo", "sft")
+    samples_are_data = job.parser.trainer in ("dpo", "sft", "rm")
     return preflight(job.args, job.config, model_args, job.task, job.parser.machine, samples_are_data)
 
 
@@ -103,11 +115,13 @@ def needs_model(args) -> bool:
     return not getattr(args, "completions", None) and not (models and all(map(is_samples, models)))
 
 
-def check_adapter_settings(model_args: QLoRA, given: dict) -> None:
+def check_adapter_settings(model_args: QLoRA, given: dict, trainer: str) -> None:
     """An adapter goes on as it was made: what asks for another has no effect, and that is said."""
     adapter = find_model(model_args.model_name_or_path).adapter
     if not adapter:
         return
+    if trainer == "rm":
+        raise InputError(f"A reward model begins from whole weights: `make merge` the adapter {adapter} first.")
     if not model_args.use_peft:
         raise InputError(f"{adapter} is an adapter: keep --use_peft, or make a whole model of it by `make merge`.")
     made = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
@@ -117,24 +131,51 @@ def check_adapter_settings(model_args: QLoRA, given: dict) -> None:
         print(f"warning: {' '.join(ignored)} has no effect: {adapter} goes on with the LoRA that it has.")
 
 
-def train(job: Job, trainer, metrics: tuple[str, ...] = (), **figures) -> None:
+def about(job: Job) -> dict:
+    """What a report says of a run besides its settings and figures."""
+    weights = getattr(job.config, "reward_weights", None) or job.task.reward_weights
+    return {
+        "recipe": job.parser.trainer,
+        "task": job.args.task,
+        "machine": str(job.parser.machine),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "rewards": dict(zip(job.task.reward_names, weights, strict=True)),
+        "correctness": job.task.correctness.__name__,
+        "format": job.task.format.__name__,
+    }
+
+
+def train(
+    job: Job,
+    trainer,
+    metrics: tuple[str, ...] = (),
+    solves: bool = True,
+    measure_after: Callable[[], dict] = dict,
+    **figures,
+) -> None:
     """Evaluate, train, evaluate, save: from the last checkpoint, if the run has one.
 
     Args:
-        metrics (`tuple[str]`): logged figures whose mean over the last five steps goes into result.json.
+        metrics: logged figures whose mean over the last five steps goes into result.json.
+        solves: the model writes completions, so that it can be asked to solve the held-out problems.
+        measure_after: more of what goes there, measured once training has ended.
         figures: more of what goes there.
     """
-    run, checked, temperature = job.run, job.checked, job.args.eval_temperature
+    run, args = job.run, job.args
     correct_qlora(trainer.model, job.start)
+    held_out = HeldOut(run, trainer, job.config, job.checked, job.task, args.eval_temperature, args.calibration_samples)
     recorder, interrupt = record(run, trainer), save_on_interrupt(trainer)
+    if solves:
+        trainer.add_callback(held_out.follow())
 
-    before = evaluate_once(run, "before", trainer, job.config, checked, job.task, temperature)
+    before = held_out.evaluate_once("before") if solves else None
     train_from(trainer, run.last_checkpoint())
     step, of = trainer.state.global_step, trainer.state.max_steps
     if interrupt.stopped and step < of:
         print(f"Saved step {step} of {of}: the same command goes on from there.")
         sys.exit(130)
-    after = evaluate_once(run, "after", trainer, job.config, checked, job.task, temperature)
+    after = held_out.evaluate_once("after") if solves else None
+    figures |= measure_after()
 
     trainer.save_model(str(run.folder / "adapter"))
     run.finish(

@@ -1,5 +1,6 @@
 """A model by its name: a hub id, a folder, the bundled starter, or the folder of a LoRA adapter or of its run."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,15 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    set_seed,
+)
 from trl import get_quantization_config
+from trl.trainer.reward_trainer import suppress_seqcls_warning
 from trl.trainer.utils import create_model_from_path
 
 from recipes.errors import InputError, one_line, refused_settings
@@ -17,6 +25,7 @@ from recipes.run import is_run, read_yaml
 
 STARTER = "starter"  # the bundled miniature; as a model name it stands for this folder
 STARTER_FOLDER = Path(__file__).parent / "starter" / "model"
+SCORE_HEAD = "score"  # what transformers calls the head of a reward model
 OF_LOADING = (
     *("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant", "model_revision"),
     *("trust_remote_code", "chat_template_kwargs"),
@@ -75,22 +84,30 @@ def find_model(name: str) -> Source:
     return Source(base, folder, written.get("revision"))
 
 
-def load_model(name: str, config, model_args, *, trainable: bool = False) -> PreTrainedModel | PeftModel:
+def load_model(
+    name: str, config, model_args, *, trainable: bool = False, scores: bool = False
+) -> PreTrainedModel | PeftModel:
     """The model called `name`, ready to sample and, where it is an adapter and `trainable`, to train on.
 
     Args:
         config: the trainer's config; its `seed`, `model_init_kwargs` and `trust_remote_code` hold.
         model_args (`trl.ModelConfig`): precision and quantization.
+        scores (`bool`): with a head that gives one score a text, in place of the one that writes: a reward model.
     """
     source = find_model(name)
     options = loading(config, model_args)
     if source.revision:
         options["revision"] = source.revision
-    with refused_settings():
+    quantization = get_quantization_config(model_args)
+    if scores:
+        options |= {"architecture": AutoModelForSequenceClassification, "num_labels": 1}
+        if quantization:  # the head is trained as a whole
+            quantization.llm_int8_skip_modules = [SCORE_HEAD]
+    with refused_settings(), suppress_seqcls_warning() if scores else contextlib.nullcontext():
         set_seed(config.seed)
         model = create_model_from_path(
             source.base,
-            quantization_config=get_quantization_config(model_args),
+            quantization_config=quantization,
             trust_remote_code=config.trust_remote_code,
             **options,
         )

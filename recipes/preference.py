@@ -19,8 +19,8 @@ from trl.data_utils import is_conversational, maybe_extract_prompt
 
 from recipes.arguments import flag
 from recipes.errors import InputError, did_you_mean
-from recipes.generation import end_of_turn, prompts_to_train_on, that_fit
 from recipes.qlora import adapter_weights, correct_qlora
+from recipes.texts import end_of_turn, prompts_to_train_on, that_fit
 from rewards.completions import completion_text
 
 BETAS = {
@@ -108,7 +108,7 @@ def preference_trainer(
     trainer = kind(
         model=model,
         args=config_kind(**{**shared, "model_init_kwargs": None, **own}),  # the model is loaded
-        train_dataset=_text(rows, tokenizer, config),
+        train_dataset=pairs_as_text(rows, tokenizer, config),
         processing_class=tokenizer,
         peft_config=peft_config,
     )
@@ -125,7 +125,7 @@ def _likelihood_of_answers(forward: Callable, model: PreTrainedModel | PeftModel
     return chosen, rejected, chosen_logits, rejected_logits, -(chosen * tokens).sum() / tokens.sum(), *aux
 
 
-def _text(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreferenceConfig) -> Dataset:
+def pairs_as_text(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config) -> Dataset:
     """Pairs as the model reads and writes them, each to the end of its turn.
 
     After what most templates write behind that, CPOTrainer and ORPOTrainer would add another end.

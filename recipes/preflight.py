@@ -20,6 +20,7 @@ from recipes import hardware, hub
 from recipes.difficulty import by_difficulty
 from recipes.errors import InputError, near_path, one_line
 from recipes.guard import GuardedReward
+from recipes.learned_reward import LearnedReward
 from recipes.memory import estimate_gb
 from recipes.models import check_adapter, find_model
 from recipes.run import is_run
@@ -56,7 +57,7 @@ def preflight(
     template = {**(config.chat_template_kwargs or {}), "add_generation_prompt": True, "tokenize": False}
     prompt_of, prefill = _check_template(tokenizer, task, template)
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
-    rewards = [GuardedReward(reward, prefill) for reward in task.reward_funcs]
+    rewards = [GuardedReward(r, "" if isinstance(r, LearnedReward) else prefill) for r in task.reward_funcs]
     samples = None
     if args.samples:
         samples = read_samples(args.samples, args.task, needs=[task.correctness.__name__, task.format.__name__])

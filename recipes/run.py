@@ -1,5 +1,7 @@
 """The folder of a run: `runs/<name>/`, what it holds, and whether a new command may go on in it.
 
+report.html      all of it on one page: recipes/report.py
+about.json       recipe, machine, versions and rewards with their weights
 config.yaml      every setting; --config runs/<name>/config.yaml repeats the run
 given.yaml       the part of it that the user gave; the rest are defaults
 metrics.jsonl    one line per logged step
@@ -31,16 +33,16 @@ FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
 # --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
 FOLDERS = ("samples", "adapter", "wandb")
 FILES = (
-    *("before.json", "after.json", "metrics.jsonl", "samples.jsonl", "curve.png", "README.md"),
-    *("config.yaml", "given.yaml"),
+    *("before.json", "after.json", "metrics.jsonl", "samples.jsonl", "curve.png", "report.html", "README.md"),
+    *("about.json", "config.yaml", "given.yaml"),
 )
 
 LOCK = "_lock"  # not ".lock": the trainer uploads every file of the folder but those that begin with "_"
 
 # Not kept: a run that is repeated must not upload, delete or log in because the first one did.
-NOT_STORED = re.compile(r"overwrite|dry_run|report_to|push_to_hub|hub_\w+|\w+_hub_repo")
+NOT_STORED = re.compile(r"overwrite|dry_run|watch|report_to|push_to_hub|hub_\w+|\w+_hub_repo")
 # Kept, but a run may go on with others: they change what is shown or where, not what is learned.
-NOT_COMPARED = {"run_name", "disable_tqdm", "logging_dir", "output_dir"}
+NOT_COMPARED = {"run_name", "disable_tqdm", "logging_dir", "output_dir", "calibration_samples"}
 
 
 class Run:

@@ -13,6 +13,7 @@ ABOVE_ZERO = (
 NOT_NEGATIVE = (
     "learning_rate",
     "eval_samples",
+    "calibration_samples",
     "eval_temperature",
     "seed",
     "top_k",

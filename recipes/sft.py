@@ -18,9 +18,10 @@ from trl import SFTConfig, SFTTrainer
 
 from recipes.arguments import RecipeArguments, flag
 from recipes.errors import InputError, exit_kindly, refused_settings
-from recipes.generation import Generation, end_of_turn, prompts_to_train_on, that_fit
+from recipes.generation import Generation
 from recipes.job import Job, begin, train
 from recipes.rejection_sampling import kept_completions
+from recipes.texts import end_of_turn, prompts_to_train_on, that_fit
 from rewards.completions import completion_text
 
 

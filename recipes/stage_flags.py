@@ -9,7 +9,9 @@ from recipes.arguments import RecipeArguments, RecipeParser
 from recipes.dpo import DPOArguments, DPODefaults
 from recipes.errors import InputError, did_you_mean
 from recipes.grpo import GRPODefaults
+from recipes.ppo import PPODefaults
 from recipes.qlora import QLoRA
+from recipes.reward_model import RewardModelArguments, RewardModelDefaults
 from recipes.sample import SampleArguments, SampleConfig
 from recipes.sft import SFTArguments, SFTDefaults
 from recipes.stages import has_begun, read_pipeline
@@ -21,6 +23,8 @@ FLAGS_OF = {
     "dpo": (DPODefaults, DPOArguments),
     "sft": (SFTDefaults, SFTArguments),
     "sample": (SampleConfig, SampleArguments),
+    "ppo": (PPODefaults, RecipeArguments),
+    "reward_model": (RewardModelDefaults, RewardModelArguments),
 }
 
 

@@ -16,10 +16,11 @@ from transformers import AutoTokenizer
 
 from recipes import grpo, sample
 from recipes.errors import InputError, exit_kindly
-from recipes.generation import Generation, as_text, end_of_turn, lora_rank, tried
+from recipes.generation import Generation, lora_rank, tried
 from recipes.models import STARTER_FOLDER
 from recipes.samples import read_samples
 from recipes.tasks import load_task
+from recipes.texts import as_text, end_of_turn
 
 TASK = load_task("word_problems")
 # 30 completions in batches of 8: three a prompt do not divide a batch.

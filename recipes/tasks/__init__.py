@@ -6,7 +6,7 @@ One file per task in this folder, each with a module-level `task`. Adding a task
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import rewards
@@ -48,17 +48,39 @@ class Task:
     def reward_funcs(self) -> list[Callable]:
         return [self.correctness, self.format, *self.extra]
 
-    def with_rewards(self, names: list[str]) -> "Task":
-        """The same task with more rewards of the library, at a weight of 0.1 each."""
-        known = [name for name in rewards.__all__ if name.endswith("_reward") and not name.startswith("get_")]
+    @property
+    def reward_names(self) -> list[str]:
+        return [reward.__name__ for reward in self.reward_funcs]
+
+    def with_rewards(self, names: list[str], learned: Callable | None = None, measured: list[str] = ()) -> "Task":
+        """The same task with more rewards.
+
+        Args:
+            names: of the library, to add at a weight of 0.1 each.
+            learned: a reward model, to add at a weight of 1.
+            measured: of the task, those above or the library, at a weight of 0: logged, and not trained on.
+
+        Raises `InputError` for a name that is unknown or there already.
+        """
+        for flag, given in (("extra_rewards", names), ("measure_only", measured)):
+            twice = [name for name in given if list(given).count(name) > 1]
+            if twice:
+                raise InputError(f"--{flag} {twice[0]}: it is named twice.")
+        task = self
         for name in names:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise InputError(f"Unknown reward {name!r} in --extra_rewards.{hint} One of {', '.join(known)}.")
-            if getattr(rewards, name) in self.reward_funcs or names.count(name) > 1:
+            if name in task.reward_names:
                 raise InputError(f"--extra_rewards {name}: this task has that reward already.")
-        extra = tuple(getattr(rewards, name) for name in names)
-        return replace(self, extra=self.extra + extra, reward_weights=self.reward_weights + (0.1,) * len(extra))
+            task = task._and(_of_the_library(name, "extra_rewards"), 0.1)
+        if learned is not None:
+            task = task._and(learned, 1.0)
+        for name in measured:
+            if name not in task.reward_names:
+                task = task._and(_of_the_library(name, "measure_only", task.reward_names), 0.0)
+        weights = zip(task.reward_names, task.reward_weights, strict=True)
+        return replace(task, reward_weights=tuple(0.0 if name in measured else weight for name, weight in weights))
+
+    def _and(self, reward: Callable, weight: float) -> "Task":
+        return replace(self, extra=(*self.extra, reward), reward_weights=(*self.reward_weights, weight))
 
     def prompt(self, question: str) -> list[dict]:
         """The chat messages that ask `question`."""
@@ -89,6 +111,14 @@ class Task:
     def wrong(self, gold: str) -> str:
         """An answer that is not `gold`: a "1" in front makes another number of any number."""
         return "1" + gold
+
+
+def _of_the_library(name: str, flag: str, more: Iterable[str] = ()) -> Callable:
+    known = [name for name in rewards.__all__ if name.endswith("_reward") and not name.startswith("get_")]
+    if name not in known:
+        known = list(dict.fromkeys([*more, *known]))
+        raise InputError(f"Unknown reward {name!r} in --{flag}.{did_you_mean(name, known)} One of {', '.join(known)}.")
+    return getattr(rewards, name)
 
 
 def task_names() -> list[str]:

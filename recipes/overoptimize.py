@@ -1,0 +1,208 @@
+"""Over-optimization made visible (Gao et al., 2023, 2210.10760): the proxy rises while the truth falls.
+
+    make overoptimize-word_problems
+    make overoptimize-word_problems ARGS="--kl_coefs 0.001 0.03 0.3 --max_steps 100 --sample_prompts 30"
+
+A reward model is trained on few pairs: the proxy. GRPO and PPO are trained on its score, once for each KL coefficient,
+while the rule-based reward is only measured: the gold. Best-of-n by the proxy stands beside them. Each is a run of a
+recipe in a folder of its own, runs/overoptimize-<task>/<name>; the same command goes on where it stopped. The picture,
+overoptimization.png, has proxy and gold over the square root of the KL to the model that everything began with.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import sys
+from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace
+
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from recipes import hardware
+from recipes.best_of_n import best_of_n, kl_of_best_of_n
+from recipes.errors import InputError, exit_kindly
+from recipes.record import read_metrics
+from recipes.run import lock, write_atomically
+from recipes.stage_flags import check_stage, refuse
+from recipes.stages import delete_stages, read_pipeline, run_stage, write_pipeline
+from recipes.tasks import load_task
+
+PROXY = "reward_model"
+WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
+BEST_OF = (1, 2, 4, 8, 16, 32, 64)
+FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of the KL
+KEYS = (("kl", 2), ("proxy", 2), ("gold", 3))  # of a point, and the digits that they are told with
+COLOURS = ("#d1495b", "#edae49", "#2a6f97", "#66a182", "#8d6a9f")
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    args = parse(sys.argv[1:] if argv is None else argv)
+    folder, stages = Path(args.output_dir), stages_of(args)
+    for name, (recipe, settings) in stages.items():
+        not_yet = (PROXY, "measure_only")  # the proxy is not there yet, and without it nothing would be trained on
+        check_stage(name, recipe, {key: value for key, value in settings.items() if key not in not_yet}, args.machine)
+    read_pipeline(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder)
+    except OSError as error:
+        raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}.") from error
+    with held:
+        if args.overwrite:
+            delete_stages([folder / name for name in stages])
+        write_pipeline(folder, {"pipeline": "overoptimize", "task": args.task})
+        for number, (name, (recipe, settings)) in enumerate(stages.items(), start=1):
+            print(f"\n{number} of {len(stages)}: {name}", flush=True)
+            run_stage(recipe, settings)
+        gold = load_task(args.task).correctness.__name__
+        result = {
+            "task": args.task,
+            "model": args.model_name_or_path,
+            "seed": args.seed,
+            "gold": gold,
+            "best_of_n": best_of_n_curve(folder / "samples" / "samples.jsonl", gold),
+            "runs": {name: curve(folder / name, gold) for name in stages if name not in ("rm", "samples")},
+        }
+        write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+        plot(result, folder / "overoptimization.png")
+        print_table(result)
+        print(f"The picture is {folder}/overoptimization.png.")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line; raises `InputError`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.error = refuse
+    parser.add_argument("--task", default="gsm8k")
+    for name in ("dataset_name", "dataset_config", "model_name_or_path", "output_dir"):
+        parser.add_argument(f"--{name}", help="As in the recipes.")
+    parser.add_argument("--kl_coefs", type=float, nargs="+", default=[0.001, 0.03, 0.3], help="Weights of the KL.")
+    parser.add_argument("--trainers", nargs="+", choices=[*FLAG], default=[*FLAG], help="Which; default: both.")
+    parser.add_argument("--max_steps", type=int, default=60, help="Of each training.")
+    parser.add_argument("--sample_prompts", type=int, default=60, help="Prompts whose pairs the proxy is trained on.")
+    parser.add_argument("--num_train_epochs", type=float, default=6, help="Of the proxy, over its pairs.")
+    parser.add_argument("--num_generations", type=int, default=64, help="Samples that the best is taken of.")
+    parser.add_argument("--num_prompts", type=int, default=100, help="Held-out problems that are sampled for that.")
+    parser.add_argument("--eval_samples", type=int, default=200, help="Held-out problems, before and after each.")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--report_to", default="none", help="As in the recipes.")
+    parser.add_argument("--overwrite", action="store_true", help="Do everything anew.")
+    args = parser.parse_args(argv)
+    if min(args.kl_coefs) <= 0:
+        raise InputError("--kl_coefs are above 0: without a weight the KL is not measured. Give a small one, 0.001.")
+    args.machine, named = hardware.detect(), {name: value for name, value in vars(args).items() if value is not None}
+    load_task(args.task)
+    args.task = hardware.task_for(args.machine, args.task, named)
+    args.output_dir = args.output_dir or f"runs/overoptimize-{args.task}"
+    if args.model_name_or_path is None:
+        args.model_name_or_path = hardware.defaults(args.machine, load_task(args.task), named)["model_name_or_path"]
+    return args
+
+
+def stages_of(args: argparse.Namespace) -> dict[str, tuple[str, dict]]:
+    """Each run's name, its recipe and its settings, in order."""
+    names = ("task", "dataset_name", "dataset_config", "model_name_or_path", "seed")
+    shared = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    task, proxy = load_task(args.task), f"{args.output_dir}/rm"
+    # The rules are measured, and only the proxy is trained on.
+    judged = {**shared, PROXY: proxy, "measure_only": task.reward_names}
+    training = {
+        "eval_samples": args.eval_samples,
+        "calibration_samples": 0,
+        "max_steps": args.max_steps,
+        "report_to": args.report_to,
+    }
+    of_proxy = {"sample_prompts": args.sample_prompts, "num_train_epochs": args.num_train_epochs}
+    of_samples = {"split": "test", "num_prompts": args.num_prompts, "num_generations": args.num_generations}
+    stages = {
+        "rm": ("reward_model", {**shared, **of_proxy, "report_to": args.report_to}),
+        "samples": ("sample", {**judged, **of_samples}),
+    }
+    for trainer in args.trainers:
+        for coef in sorted(set(args.kl_coefs)):
+            stages[f"{trainer}-{coef:g}"] = (trainer, {**judged, **training, FLAG[trainer]: coef})
+    return {name: (recipe, {**of, "output_dir": f"{args.output_dir}/{name}"}) for name, (recipe, of) in stages.items()}
+
+
+def curve(folder: Path, gold: str) -> list[dict]:
+    """A run's `kl` (nats a completion), `proxy` and `gold` at each step: means over the last ten."""
+    rows = read_metrics(SimpleNamespace(folder=folder))
+    points = []
+    for end in range(min(WINDOW, len(rows)), len(rows) + 1):
+        some = rows[max(0, end - WINDOW) : end]
+        points.append(
+            {
+                "step": some[-1]["step"],
+                "kl": fmean(kl_of_a_completion(row) for row in some),
+                "proxy": fmean(row[f"rewards/{PROXY}/mean"] for row in some),
+                "gold": fmean(row[f"rewards/{gold}/mean"] for row in some),
+            }
+        )
+    return points
+
+
+def kl_of_a_completion(row: dict) -> float:
+    """PPO logs it; GRPO's is the mean over the tokens."""
+    return row["objective/kl"] if "objective/kl" in row else row["kl"] * row["completions/mean_length"]
+
+
+def best_of_n_curve(file: Path, gold: str) -> list[dict]:
+    """`n`, `kl`, and the `proxy` and `gold` of the best of n by the proxy, means over the prompts of scored samples."""
+    prompts = [json.loads(line)["rewards"] for line in file.read_text(encoding="utf-8").splitlines()]
+    prompts = [rewards for rewards in prompts if None not in rewards[gold]]
+    points = []
+    for n in [n for n in BEST_OF if n <= len(prompts[0][gold])]:
+        best = [best_of_n(rewards[PROXY], rewards[gold], n) for rewards in prompts]
+        proxies, golds = zip(*best, strict=True)
+        points.append({"n": n, "kl": kl_of_best_of_n(n), "proxy": fmean(proxies), "gold": fmean(golds)})
+    return points
+
+
+def plot(result: dict, path: Path) -> None:
+    """Proxy above, gold below, over the square root of the KL: a column for each trainer, best-of-n in each."""
+    trainers = list(dict.fromkeys(name.partition("-")[0] for name in result["runs"]))
+    figure = Figure(figsize=(5 * len(trainers), 6.4), layout="constrained")
+    grid = figure.subplots(2, len(trainers), squeeze=False, sharex="col", sharey="row")
+    for column, trainer in enumerate(trainers):
+        runs = {name: points for name, points in result["runs"].items() if name.startswith(f"{trainer}-")}
+        for axes, key in zip(grid[:, column], ("proxy", "gold"), strict=True):
+            for colour, (name, points) in zip(itertools.cycle(COLOURS), runs.items(), strict=False):
+                x = [math.sqrt(max(point["kl"], 0)) for point in points]
+                y = [point[key] for point in points]
+                axes.plot(x, y, color=colour, label=f"--{FLAG[trainer]} {name.partition('-')[2]}")
+                axes.plot(x[-1:], y[-1:], "o", color=colour)
+            x = [math.sqrt(point["kl"]) for point in result["best_of_n"]]
+            axes.plot(x, [point[key] for point in result["best_of_n"]], ":", color="#888888", label="best of n")
+            axes.spines[["top", "right"]].set_visible(False)
+        grid[0, column].set_title(trainer.upper(), loc="left", fontsize=10)
+        grid[0, column].legend(frameon=False, fontsize=8, loc="lower right")
+        grid[1, column].set_xlabel("square root of the KL (nats a completion)", fontsize=8)
+    grid[0, 0].set_ylabel("proxy: the reward model's score", fontsize=9)
+    grid[1, 0].set_ylabel("gold: share of right answers", fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def print_table(result: dict) -> None:
+    """For each run proxy and gold at its beginning, where the gold was highest, and at its end."""
+    table = Table(
+        box=box.SIMPLE_HEAD, title="Means over ten steps: start -> peak of the gold -> end", title_justify="left"
+    )
+    for name in ("run", "KL", "proxy", "gold", "lost since peak"):
+        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
+    for name, points in {**result["runs"], "best of n": result["best_of_n"]}.items():
+        peak = max(points, key=lambda point: point["gold"])
+        told = [" -> ".join(f"{p[key]:.{d}f}" for p in (points[0], peak, points[-1])) for key, d in KEYS]
+        table.add_row(name, *told, f"{peak['gold'] - points[-1]['gold']:.3f}")
+    Console(width=max(Console().width, 110)).print(table)
+
+
+if __name__ == "__main__":
+    main()

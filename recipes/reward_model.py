@@ -1,0 +1,106 @@
+"""A reward model (Bradley-Terry, 1952; Stiennon et al., 2020), in 4-bit LoRA, on pairs that rules have judged.
+
+    make rm-gsm8k
+    make rm-gsm8k ARGS="--sample_prompts 60 --num_train_epochs 8"       # few pairs: a proxy that can be fooled
+    make rm-gsm8k ARGS="--samples runs/sample-gsm8k"                    # pairs of samples that exist
+    make rm-gsm8k ARGS="--preferences trl-lib/ultrafeedback_binarized"
+    make grpo-gsm8k ARGS="--reward_model runs/rm-gsm8k --measure_only correctness_reward"
+
+Where rules can judge, nobody needs a learned reward: this one shows what happens where they cannot. It learns to score
+the chosen completion of a pair above the rejected one, and is judged by pairs of held-out problems. The folder of the
+run, runs/rm-<task>, holds everything: see recipes/run.py.
+"""
+
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+
+from datasets import Dataset
+from trl import RewardConfig, RewardTrainer
+
+from recipes.arguments import flag
+from recipes.errors import exit_kindly, refused_settings
+from recipes.generation import Sampling
+from recipes.intervals import wilson_interval
+from recipes.job import Job, begin, train
+from recipes.learned_reward import scores_of
+from recipes.models import load_model
+from recipes.pair_sources import PairArguments, given_pairs, pairs, sampled
+from recipes.preference import pairs_as_text
+
+HELD_OUT = 0.1  # of a preference set
+
+
+@dataclass
+class RewardModelArguments(PairArguments):
+    eval_samples: int = flag(200, "Held-out problems to sample for the pairs that the model is judged by.")
+
+
+@dataclass
+class RewardModelDefaults(Sampling, RewardConfig):
+    """What the recipe sets; batch, length and precision come from recipes/hardware.py."""
+
+    num_train_epochs: float = 1
+    logging_steps: float = 1
+    save_total_limit: int = 2
+    report_to: str = "wandb"
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    job = begin("rm", RewardModelDefaults, __doc__, argv, arguments=RewardModelArguments)
+    if job is None:
+        return
+    rows, counts, held_out = pairs_to_train_on(job)
+    model, peft_config = job.load_model(scores=True)
+    with refused_settings():
+        trainer = RewardTrainer(
+            model=model,
+            args=job.config,
+            train_dataset=rows,
+            processing_class=job.checked.tokenizer,
+            peft_config=peft_config,
+        )
+    train(job, trainer, solves=False, measure_after=lambda: judge(trainer, rows, held_out), pairs=counts)
+
+
+def pairs_to_train_on(job: Job) -> tuple[Dataset, dict, Dataset | None]:
+    """Train pairs as text, how they were found, and held-out pairs."""
+    rows, counts = given_pairs(job)
+    if job.args.preferences:
+        parts = rows.train_test_split(test_size=max(1, round(len(rows) * HELD_OUT)), seed=0)
+        rows, held_out = parts["train"], parts["test"]
+    else:
+        policy = load_model(job.model_args.model_name_or_path, job.config, job.model_args)
+        if rows is None:
+            asked = job.checked.train.select(range(min(len(job.checked.train), job.args.sample_prompts)))
+            rows, counts = pairs(job, sampled(job, policy, asked))
+        held_out = None
+        if len(job.checked.held_out):
+            held_out, _ = pairs(
+                job, sampled(job, policy, job.checked.held_out, "samples/held_out.jsonl"), "held-out pairs"
+            )
+    texts = [found and pairs_as_text(found, job.checked.tokenizer, job.config) for found in (rows, held_out)]
+    return texts[0], counts, texts[1]
+
+
+def judge(trainer: RewardTrainer, rows: Dataset, held_out: Dataset | None) -> dict:
+    """The figures of result.json.
+
+    `score_mean` and `score_std` of the texts of the held-out pairs (of `rows` where there are none): the scale in which
+    recipes/learned_reward.py gives the scores. `pair_accuracy`, with its interval: the share of the held-out pairs in
+    the right order.
+    """
+    pairs = held_out or rows
+    texts = [row["prompt"] + row[side] for side in ("chosen", "rejected") for row in pairs]
+    scores = scores_of(trainer.model, trainer.processing_class, texts)
+    scale = {"score_mean": fmean(scores), "score_std": max(pstdev(scores), 1e-6)}
+    if not held_out:
+        return scale
+    right = sum(chosen > rejected for chosen, rejected in zip(scores[: len(pairs)], scores[len(pairs) :], strict=True))
+    low, high = wilson_interval(right, len(pairs))
+    print(f"{right / len(pairs):.3f} of {len(pairs)} held-out pairs are in the right order ({low:.3f}-{high:.3f}).")
+    return {"pair_accuracy": right / len(pairs), "pair_ci95": [low, high], "held_out_pairs": len(pairs), **scale}
+
+
+if __name__ == "__main__":
+    main()

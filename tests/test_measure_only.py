@@ -1,0 +1,84 @@
+"""Rewards that are logged and not trained on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes import grpo, sft
+from recipes.errors import InputError
+from recipes.tasks import load_task
+
+TASK = load_task("word_problems")
+SMALL = ["--per_device_train_batch_size", "16", "--max_steps", "3", "--eval_samples", "0", "--report_to", "none"]
+
+
+def weights(task) -> dict[str, float]:
+    return dict(zip(task.reward_names, task.reward_weights, strict=True))
+
+
+def test_a_reward_of_the_task_or_of_the_library_is_measured_at_weight_zero():
+    task = TASK.with_rewards(["tag_count_reward"], measured=["think_format_reward", "repetition_penalty_reward"])
+    assert weights(task) == {
+        "correctness_reward": 1.0,
+        "think_format_reward": 0.0,
+        "tag_count_reward": 0.1,
+        "repetition_penalty_reward": 0.0,
+    }
+    assert weights(TASK) == {"correctness_reward": 1.0, "think_format_reward": 0.2}
+
+
+def test_a_learned_reward_weighs_one_and_can_be_measured_too():
+    def reward_model(prompts, completions, **columns):
+        return [0.0] * len(completions)
+
+    assert weights(TASK.with_rewards([], reward_model))["reward_model"] == 1.0
+    assert weights(TASK.with_rewards([], reward_model, ["reward_model"]))["reward_model"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("extra", "measured", "sentence"),
+    [
+        (
+            [],
+            ["corectness_reward"],
+            "Unknown reward 'corectness_reward' in --measure_only. Did you mean correctness_rew",
+        ),
+        ([], ["tag_count_reward", "tag_count_reward"], "--measure_only tag_count_reward: it is named twice"),
+        (["correctness_reward"], [], "--extra_rewards correctness_reward: this task has that reward already"),
+        (["no_reward"], [], "Unknown reward 'no_reward' in --extra_rewards."),
+    ],
+)
+def test_a_wrong_name_is_one_sentence(extra, measured, sentence):
+    with pytest.raises(InputError, match=sentence):
+        TASK.with_rewards(extra, measured=measured)
+
+
+def test_weights_that_contradict_it_or_leave_nothing_are_refused(refused_by):
+    measured = ["--measure_only", "correctness_reward"]
+    said = refused_by(grpo.main, *SMALL, *measured, "--reward_weights", "1", "0.2")
+    assert said == "error: --measure_only correctness_reward weighs 1.0: set that to 0 in --reward_weights.\n"
+    said = refused_by(grpo.main, *SMALL, *measured, "think_format_reward")
+    assert said == "error: All rewards are only measured: give one of them a weight, by --reward_weights.\n"
+
+
+def metrics(folder: str) -> list[dict]:
+    return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_is_only_measured_changes_nothing_of_training():
+    grpo.main([*SMALL, "--output_dir", "alone"])
+    grpo.main([*SMALL, "--output_dir", "measured", "--measure_only", "tag_count_reward"])
+    alone, measured = metrics("alone"), metrics("measured")
+    assert all(row["rewards/tag_count_reward/std"] > 0 for row in measured)
+    assert json.loads(Path("measured/about.json").read_text())["rewards"]["tag_count_reward"] == 0.0
+    for name in ("loss", "reward", "reward_std", "frac_reward_zero_std", "grad_norm", "entropy"):
+        assert [row[name] for row in alone] == [row[name] for row in measured]
+
+
+def test_a_trainer_without_rewards_measures_them_on_the_held_out_problems():
+    sft.main(
+        ["--num_train_rows", "32", "--eval_samples", "4", "--report_to", "none", "--measure_only", "tag_count_reward"]
+    )
+    result = json.loads(Path("runs/sft-word_problems/result.json").read_text())
+    assert 0 < result["after"]["tag_count_reward"] <= 1

@@ -1,0 +1,84 @@
+"""The pipeline from few pairs to a picture of proxy and gold, each stage a real run on the miniature."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes import overoptimize
+from recipes.overoptimize import WINDOW, curve, kl_of_a_completion, stages_of
+
+TINY = [
+    *("--task", "word_problems", "--kl_coefs", "0.01", "0.5", "--trainers", "ppo", "--max_steps", "2"),
+    *("--sample_prompts", "16", "--num_train_epochs", "1", "--num_generations", "4", "--num_prompts", "8"),
+    *("--eval_samples", "8", "--output_dir", "over"),
+]
+FOLDER = Path("over")
+
+
+def test_every_run_is_trained_on_the_proxy_alone_with_its_own_kl_weight():
+    stages = stages_of(overoptimize.parse(TINY))
+    assert list(stages) == ["rm", "samples", "ppo-0.01", "ppo-0.5"]
+    assert [stages[name][1]["kl_coef"] for name in ("ppo-0.01", "ppo-0.5")] == [0.01, 0.5]
+    for name in ("samples", "ppo-0.01"):
+        settings = stages[name][1]
+        assert settings["reward_model"] == "over/rm"
+        assert settings["measure_only"] == ["correctness_reward", "think_format_reward"]
+    both = overoptimize.parse(["--task", "word_problems", "--kl_coefs", "0.1", "0.01"])
+    assert list(stages_of(both))[2:] == ["grpo-0.01", "grpo-0.1", "ppo-0.01", "ppo-0.1"]
+    assert stages_of(both)["grpo-0.1"][1]["beta"] == 0.1
+
+
+def test_the_pipeline_ends_with_a_picture_and_its_numbers_and_goes_on_where_it_stopped(capfd):
+    overoptimize.main(TINY)
+    result = json.loads((FOLDER / "result.json").read_text())
+    assert (FOLDER / "overoptimization.png").stat().st_size > 10_000
+    assert [point["n"] for point in result["best_of_n"]] == [1, 2, 4] and result["best_of_n"][0]["kl"] == 0
+    assert list(result["runs"]) == ["ppo-0.01", "ppo-0.5"]
+    for points in result["runs"].values():
+        assert [set(point) for point in points] == [{"step", "kl", "proxy", "gold"}]
+        assert 0 <= points[0]["gold"] <= 1
+    proxies = [point["proxy"] for point in result["best_of_n"]]
+    assert proxies == sorted(proxies)
+    done = {path: path.stat().st_mtime_ns for path in FOLDER.glob("*/result.json")}
+    assert len(done) == 4
+    capfd.readouterr()
+    overoptimize.main(TINY)
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    output = capfd.readouterr().out
+    assert output.count("is finished.") == 4 and "lost since peak" in output
+
+
+def test_points_are_means_over_ten_steps_and_kl_is_of_a_completion(tmp_path):
+    def row(step: int) -> dict:
+        kl = {"kl": 0.1 * step, "completions/mean_length": 20}
+        return {"step": step, "rewards/reward_model/mean": float(step), "rewards/gold/mean": 1 - step / 100, **kl}
+
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row(step)) + "\n" for step in range(1, 13)))
+    points = curve(tmp_path, "gold")
+    assert [point["step"] for point in points] == [10, 11, 12] and WINDOW == 10
+    assert points[0]["kl"] == pytest.approx(11) and points[0]["proxy"] == pytest.approx(5.5)
+    assert points[-1]["gold"] == pytest.approx(1 - 7.5 / 100)
+    assert kl_of_a_completion({"objective/kl": 3.0, "kl": 9.0, "completions/mean_length": 9}) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--kl_coefs", "0"], "--kl_coefs are above 0"),
+        (["--max_steps", "0"], "--max_steps 0"),
+        (["--sample_prompts", "0"], "--sample_prompts 0"),
+        (["--trainers", "dpo"], "invalid choice: 'dpo'"),
+        (["--task", "word_problem"], "Unknown task 'word_problem'. Did you mean word_problems?"),
+        (["--num_prompt", "3"], "unrecognized arguments: --num_prompt 3"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_anything_is_run(refused_by, argv, sentence):
+    assert sentence in refused_by(overoptimize.main, *TINY, *argv)
+    assert not FOLDER.exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(refused_by):
+    FOLDER.mkdir()
+    (FOLDER / "thesis.tex").write_text("dear")
+    assert "holds files that are no pipeline of ours" in refused_by(overoptimize.main, *TINY)

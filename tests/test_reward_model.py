@@ -1,0 +1,192 @@
+"""The reward model end to end on the miniature, and its score as a reward of another run."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from safetensors.torch import load_file
+from scored_samples import sampled, use_few_problems
+from trl import RewardTrainer
+
+from recipes import grpo, ppo, reward_model
+from recipes.errors import InputError
+from recipes.learned_reward import LearnedReward, scores_of
+from recipes.models import STARTER_FOLDER
+from recipes.tasks import load_task
+from recipes.tasks.word_problems import generate
+
+SMALL = [
+    *("--sample_prompts", "16", "--num_generations", "4", "--eval_samples", "12", "--num_train_epochs", "4"),
+    *("--per_device_train_batch_size", "4", "--save_steps", "2", "--report_to", "none"),
+]
+TASK = load_task("word_problems")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_problems():
+    with pytest.MonkeyPatch.context() as patch:
+        use_few_problems(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rm") / "run"
+    reward_model.main([*SMALL, "--output_dir", str(folder)])
+    return folder
+
+
+def result_of(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def rows_of(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_pairs_are_sampled_the_head_is_trained_and_held_out_pairs_judge_it(whole):
+    result, logged = result_of(whole), rows_of(whole / "metrics.jsonl")
+    assert result["trainer"] == "rm" and result["before"] is None and result["after"] is None
+    assert result["pairs"]["prompts"] == 16 and result["held_out_pairs"] <= 12
+    assert logged[0]["loss"] == pytest.approx(math.log(2), abs=0.2) and logged[-1]["loss"] < 0.5
+    low, high = result["pair_ci95"]
+    assert 0.6 < result["pair_accuracy"] <= 1 and low <= result["pair_accuracy"] <= high
+    trained, held_out = (
+        {row["question"] for row in rows_of(whole / name)} for name in ("samples.jsonl", "samples/held_out.jsonl")
+    )
+    assert len(trained) == 16 and len(held_out) == 12 and not trained & held_out
+    weights = load_file(whole / "adapter" / "adapter_model.safetensors")
+    assert {name for name in weights if ".lora_" not in name} == {"base_model.model.score.weight"}
+    about = json.loads((whole / "about.json").read_text())
+    assert about["recipe"] == "rm" and about["versions"]["trl"]
+
+
+def test_its_reward_is_the_score_in_units_of_the_held_out_pairs(whole):
+    reward, result = LearnedReward(str(whole)), result_of(whole)
+    model, tokenizer = reward.model
+    assert any(isinstance(module, Linear4bit) for module in model.modules())
+    rows = rows_of(whole / "samples" / "held_out.jsonl")[:3]
+    prompts = [row["prompt"] for row in rows for _ in range(4)]
+    texts = [text for row in rows for text in row["completions"]]
+    found = reward(prompts=prompts, completions=texts)
+    raw = scores_of(model, tokenizer, reward.as_text(prompts, texts))
+    assert found == pytest.approx([(score - result["score_mean"]) / result["score_std"] for score in raw])
+    said = [[{"role": "assistant", "content": text}] for text in texts]
+    alone = [reward(prompts=[p], completions=[c])[0] for p, c in zip(prompts, said, strict=True)]
+    assert found == pytest.approx(alone, abs=1e-4)  # neither padding nor the order matters
+    assert len(set(found)) > 3
+
+
+def test_the_score_is_read_at_the_last_token(whole):
+    """As the trainer reads it: a text that is longer has another score, one with padding behind it has not."""
+    reward = LearnedReward(str(whole))
+    model, tokenizer = reward.model
+    text = reward.as_text(["What is 1 + 2?"], ["<answer>3</answer>"])[0]
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    padded = torch.nn.functional.pad(ids, (0, 5), value=tokenizer.pad_token_id)
+    with torch.no_grad():
+        plain = model(input_ids=ids).logits.item()
+        behind = model(input_ids=padded, attention_mask=(padded != tokenizer.pad_token_id).long()).logits.item()
+    assert plain == pytest.approx(behind, abs=1e-4) == pytest.approx(scores_of(model, tokenizer, [text])[0], abs=1e-4)
+
+
+def test_grpo_and_ppo_train_on_it_while_the_rules_are_measured(whole, capsys):
+    rest = ["--reward_model", str(whole), "--measure_only", *TASK.reward_names]
+    rest += ["--per_device_train_batch_size", "16", "--max_steps", "2", "--eval_samples", "4", "--report_to", "none"]
+    for recipe, kl in ((grpo, ["--beta", "0.01"]), (ppo, [])):
+        recipe.main([*rest, *kl, "--output_dir", recipe.__name__])
+        about = json.loads(Path(recipe.__name__, "about.json").read_text())
+        assert about["rewards"] == {"correctness_reward": 0.0, "think_format_reward": 0.0, "reward_model": 1.0}
+        for row in rows_of(Path(recipe.__name__, "metrics.jsonl")):
+            assert row["reward"] == pytest.approx(row["rewards/reward_model/mean"], abs=1e-4)
+            assert row["rewards/correctness_reward/std"] > 0
+        result = result_of(Path(recipe.__name__))
+        assert {"accuracy", "reward_model"} <= result["after"].keys()
+
+
+def test_a_crash_while_training_changes_nothing(whole, monkeypatch):
+    step, calls = RewardTrainer.training_step, []
+
+    def crashing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("crash")
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(RewardTrainer, "training_step", crashing)
+    with pytest.raises(RuntimeError, match="crash"):
+        reward_model.main(SMALL)
+    reward_model.main(SMALL)
+    folder = Path("runs/rm-word_problems")
+    losses = [[row["loss"] for row in rows_of(run / "metrics.jsonl")] for run in (folder, whole)]
+    assert losses[0] == losses[1]
+    assert {**result_of(folder), "minutes": 0, "peak_memory_gb": 0} == {
+        **result_of(whole),
+        "minutes": 0,
+        "peak_memory_gb": 0,
+    }
+
+
+def test_a_preference_set_is_split_and_judged(write_jsonl):
+    rows = [
+        {
+            "prompt": row["prompt"],
+            "chosen": [{"role": "assistant", "content": row["completions"][0]}],
+            "rejected": [{"role": "assistant", "content": row["completions"][1]}],
+        }
+        for row in sampled([1] * 20)
+    ]
+    reward_model.main([*SMALL, "--preferences", str(write_jsonl(rows)), "--max_steps", "1"])
+    result = result_of(Path("runs/rm-word_problems"))
+    assert result["held_out_pairs"] == 2 and result["pairs"]["pairs"] == 20
+    assert not Path("runs/rm-word_problems/samples.jsonl").exists()
+
+
+def test_samples_that_exist_are_paired(write_jsonl):
+    file = write_jsonl(sampled([3, 2, 0, 1]))
+    reward_model.main([*SMALL, "--samples", str(file), "--max_steps", "1"])
+    assert result_of(Path("runs/rm-word_problems"))["pairs"]["pairs"] == 3
+
+
+def test_without_held_out_problems_the_train_pairs_set_the_scale(write_jsonl):
+    file = write_jsonl(sampled([3, 2, 0, 1]))
+    reward_model.main([*SMALL, "--samples", str(file), "--max_steps", "1", "--eval_samples", "0"])
+    result = result_of(Path("runs/rm-word_problems"))
+    assert "pair_accuracy" not in result and result["score_std"] > 0
+
+
+def test_what_is_no_reward_model_is_one_sentence_before_a_model_is_loaded(whole, refused_by, tmp_path):
+    def says(name) -> str:
+        return refused_by(grpo.main, "--reward_model", str(name), "--report_to", "none")
+
+    assert "writes texts and scores none: `make rm-<task>` trains one." in says(STARTER_FOLDER)
+    shutil.copytree(whole, unfinished := tmp_path / "unfinished")
+    (unfinished / "result.json").unlink()
+    assert "is unfinished: run its command again to the end." in says(unfinished)
+    (unfinished / "result.json").write_text(json.dumps({"after": None}))
+    assert "is a run of another kind" in says(unfinished)
+    (unfinished / "result.json").write_text("{")
+    assert "cannot be read" in says(unfinished)
+    assert "does not exist" in says(tmp_path / "nowhere")
+    assert "merge" in refused_by(reward_model.main, *SMALL, "--model_name_or_path", str(unfinished))
+
+
+def test_a_reward_model_that_transformers_saved_is_taken_as_it_is(whole, tmp_path):
+    merged = LearnedReward(str(whole))
+    raw = merged.model[0].merge_and_unload()
+    raw.dequantize().save_pretrained(tmp_path / "full")
+    merged.model[1].save_pretrained(tmp_path / "full")
+    other = LearnedReward(str(tmp_path / "full"))
+    assert (other.mean, other.std) == (0.0, 1.0)
+    question = next(generate(3))["question"]
+    [score] = other(prompts=[TASK.prompt(question)], completions=["<answer>3</answer>"])
+    assert math.isfinite(score)
+
+
+def test_a_missing_folder_of_a_run_is_told_at_once():
+    with pytest.raises(InputError, match="does not exist"):
+        LearnedReward("runs/none")

@@ -24,6 +24,9 @@ dpo-%: $(INSTALLED)  ## train with DPO on the model's own samples, judged by rul
 sft-%: $(INSTALLED)  ## SFT on worked solutions, or on the best of ARGS="--samples runs/...": make sft-gsm8k
 	@$(PY) -m recipes.sft --task $* $(ARGS)
 
+rm-%: $(INSTALLED)  ## a reward model on pairs that rules have judged: make rm-gsm8k
+	@$(PY) -m recipes.reward_model --task $* $(ARGS)
+
 r1-zero-%: $(INSTALLED)  ## GRPO straight from the base model: make r1-zero-gsm8k
 	@$(PY) -m recipes.r1 --pipeline r1_zero --task $* $(ARGS)
 
@@ -33,11 +36,17 @@ r1-%: $(INSTALLED)  ## DeepSeek-R1's pipeline, SFT -> GRPO -> rejection sampling
 distill-%: $(INSTALLED)  ## a trained model teaches a fresh one; RL at equal compute beside it: make distill-gsm8k
 	@$(PY) -m recipes.r1 --pipeline distill --task $* $(if $(FROM),--from_stage $(FROM)) $(ARGS)
 
+overoptimize-%: $(INSTALLED)  ## proxy against truth, by KL weight (Gao et al., 2023): make overoptimize-word_problems
+	@$(PY) -m recipes.overoptimize --task $* $(ARGS)
+
 sample-%: $(INSTALLED)  ## sample a model and score every completion: make sample-gsm8k
 	@$(PY) -m recipes.sample --task $* $(ARGS)
 
 eval-%: $(INSTALLED)  ## pass@1, pass@k, maj@k of models side by side: make eval-gsm8k ARGS="--models a b c"
 	@$(PY) -m recipes.evaluate --task $* $(ARGS)
+
+report: $(INSTALLED)  ## a run's report.html anew, or several side by side: make report RUN=runs/a, RUNS="runs/a runs/b"
+	@$(PY) -m recipes.report $(RUN) $(RUNS) $(ARGS)
 
 merge: $(INSTALLED)  ## merge a run's adapter into full weights: make merge RUN=runs/grpo-gsm8k
 	@$(PY) -m recipes.merge $(if $(RUN),--model_name_or_path $(RUN)) $(ARGS)
@@ -65,6 +74,12 @@ bench-code: $(INSTALLED)  ## executions per second of the code reward's sandbox 
 bench-sample: $(INSTALLED)  ## completions per second of the sampler against a bare generate loop, side by side
 	$(PY) -m benchmarks.sample $(ARGS)
 
+bench-report: $(INSTALLED)  ## time, memory and size of the report of a run of 1,000 steps
+	$(PY) -m benchmarks.report $(ARGS)
+
+bench-live: $(INSTALLED)  ## what the live panel takes of a training step
+	$(PY) -m benchmarks.live_panel $(ARGS)
+
 setup: $(INSTALLED)  ## only create .venv and install
 
 clean:  ## delete .venv and caches; runs/ stays
@@ -78,4 +93,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help test starter bench-overhead bench-ppo bench-rewards bench-sample bench-code merge setup clean
+.PHONY: help test starter bench-overhead bench-ppo bench-rewards bench-sample bench-code bench-report bench-live report merge setup clean

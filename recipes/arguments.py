@@ -14,6 +14,7 @@ from trl import TrlParser
 
 from recipes import hardware
 from recipes.errors import InputError, did_you_mean, one_line
+from recipes.learned_reward import LearnedReward
 from recipes.models import loading_of
 from recipes.run import changed, is_run, read_yaml, stored
 from recipes.samples import is_samples
@@ -38,6 +39,12 @@ class TaskArguments:
     extra_rewards: list[str] | None = flag(
         None, "Rewards of the library to add to the task's, such as language_consistency_reward; weight 0.1 each."
     )
+    reward_model: str | None = flag(
+        None, "A reward model, such as runs/rm-gsm8k, whose score is added as a reward of weight 1."
+    )
+    measure_only: list[str] | None = flag(
+        None, "Rewards that are logged and not trained on: of the task, or more of the library, at weight 0."
+    )
     samples: str | None = flag(
         None, "Scored samples: what DPO and SFT train on, and the pass rates by which every recipe can choose problems."
     )
@@ -54,6 +61,17 @@ class RecipeArguments(TaskArguments):
 
     eval_samples: int = flag(400, "Held-out problems to solve before and after training; 0 skips both.")
     eval_temperature: float = flag(0.0, "Temperature of the two evaluations; 0 is greedy decoding.")
+    watch: bool | None = field(
+        default=None,
+        metadata={
+            "help": "A live panel while it trains, in place of lines; it needs a terminal. Default: where one is, but "
+            "for a notebook's !command.",
+            **{"nargs": "?", "const": True},  # --watch alone is True
+        },
+    )
+    calibration_samples: int = flag(
+        50, "Held-out problems to solve 8 times, before and after, for how sure the model is; 0 skips both."
+    )
 
 
 class RecipeParser(TrlParser):
@@ -94,7 +112,9 @@ class RecipeParser(TrlParser):
             machine = hardware.cpu()
         self.machine = machine
         name = hardware.task_for(machine, self.asked_task, self.given)
-        task = load_task(name).with_rewards(self.given.get("extra_rewards") or [])
+        learned = LearnedReward(self.given["reward_model"]) if self.given.get("reward_model") else None
+        measured = self.given.get("measure_only") or []
+        task = load_task(name).with_rewards(self.given.get("extra_rewards") or [], learned, measured)
         defaults = {
             "reward_weights": list(task.reward_weights),
             "output_dir": f"runs/{self.trainer}-{name}",
@@ -111,6 +131,11 @@ class RecipeParser(TrlParser):
         weights, names = self.settings.get("reward_weights"), [reward.__name__ for reward in task.reward_funcs]
         if weights is not None and len(weights) != len(names):
             raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
+        for reward, weight in zip(names, weights or (), strict=False):
+            if weight and reward in measured:
+                raise InputError(f"--measure_only {reward} weighs {weight}: set that to 0 in --reward_weights.")
+        if weights is not None and not any(weights):
+            raise InputError("All rewards are only measured: give one of them a weight, by --reward_weights.")
         try:
             args, config, model_args = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         except (ValueError, TypeError, ImportError) as error:  # TRL's own checks of its configs

@@ -21,12 +21,12 @@ from recipes.models import SCORE_HEAD, find_model, load_model
 from recipes.preflight import Checked, preflight
 from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
-from recipes.report import plot_curve, print_result
+from recipes.report import plot_curve, print_result, write_report
 from recipes.resume import train_from
 from recipes.run import Run
 from recipes.samples import is_samples
 from recipes.tasks import Task
-from recipes.tracking import set_up_wandb
+from recipes.tracking import check_trackers, set_up_tracking
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")  # whose versions a report names
 
@@ -90,6 +90,7 @@ def begin(
     job = Job(task, args, config, model_args, parser, run)
     if doing == "Training":
         check_adapter_settings(model_args, parser.given, parser.trainer)
+    check_trackers(getattr(config, "report_to", []))
     job.checked = check(job, model_args)
     if args.dry_run:
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
@@ -97,7 +98,7 @@ def begin(
     run.begin()
     run.save("about.json", about(job))
     if hasattr(config, "report_to") and getattr(args, "rounds", 1) == 1:  # each round is a run of its own
-        set_up_wandb(config, run.folder, asked_for="report_to" in parser.given)
+        set_up_tracking(config, run.folder, asked_for="report_to" in parser.given)
     return job
 
 
@@ -164,12 +165,14 @@ def train(
     run, args = job.run, job.args
     correct_qlora(trainer.model, job.start)
     held_out = HeldOut(run, trainer, job.config, job.checked, job.task, args.eval_temperature, args.calibration_samples)
-    recorder, interrupt = record(run, trainer), save_on_interrupt(trainer)
+    recorder = record(run, trainer, job.parser.trainer, args.watch)
+    interrupt = save_on_interrupt(trainer)
     if solves:
         trainer.add_callback(held_out.follow())
 
     before = held_out.evaluate_once("before") if solves else None
-    train_from(trainer, run.last_checkpoint())
+    with recorder:  # whatever ends training, the terminal is left in order
+        train_from(trainer, run.last_checkpoint())
     step, of = trainer.state.global_step, trainer.state.max_steps
     if interrupt.stopped and step < of:
         print(f"Saved step {step} of {of}: the same command goes on from there.")
@@ -194,4 +197,5 @@ def train(
     plot_curve(run, job.task)
     print_result(run)
     print(f"{run.result['minutes']} minutes, peak {run.result['peak_memory_gb']} GB; everything is in {run.folder}/")
+    print(f"The report is {write_report(run.folder)}.")
     trainer.end()

@@ -1,36 +1,46 @@
-"""Write every logged step to metrics.jsonl and every sampled completion to samples/, and show progress."""
+"""Write every logged step to metrics.jsonl and every sampled completion to samples/."""
 
 import json
 import math
 import time
 from statistics import fmean
 
-from tqdm.auto import tqdm
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from recipes.progress import progress
 from recipes.run import Run, write_atomically
+from recipes.samples import totals
+
+SAME = 1e-6  # totals are sums of floats
 
 
-def record(run: Run, trainer) -> "Recorder":
+def record(run: Run, trainer, recipe: str = "", watch: bool | None = None) -> "Recorder":
     """Add a `Recorder` to `trainer`, in place of its own progress bar and of a dictionary printed at every log."""
     for shown_instead in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(shown_instead)
-    recorder = Recorder(run, trainer)
+    recorder = Recorder(run, trainer, progress(trainer, run.settings, recipe, watch))
     trainer.add_callback(recorder)
     return recorder
 
 
-class Recorder(ProgressCallback):
-    """The trainer's progress bar with the figures that matter, and the run's two records.
+class Recorder(TrainerCallback):
+    """The run's two records; what is logged is shown by `shown`, too, the panel or the lines of recipes/progress.py.
 
-    A resumed run goes on in the same files: what was logged after the checkpoint is dropped first.
+    A resumed run goes on in the same files: what was logged after the checkpoint is dropped first. As a context manager
+    it leaves the terminal in order, whatever ends training.
     """
 
-    def __init__(self, run: Run, trainer):
-        super().__init__()
-        self.run, self.trainer = run, trainer
-        self.started, self.since_last_line = time.monotonic(), []
+    def __init__(self, run: Run, trainer, shown):
+        self.run, self.trainer, self.shown = run, trainer, shown
+        self.started = time.monotonic()
         self.minutes_before = max((row["minutes"] for row in read_metrics(run)), default=0.0)
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.shown.end()
 
     @property
     def minutes(self) -> float:
@@ -38,28 +48,37 @@ class Recorder(ProgressCallback):
         return self.minutes_before + (time.monotonic() - self.started) / 60
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.current_step = 0
         if not state.is_world_process_zero:
             return
-        # disable=None: no bar where nobody is watching
-        self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=args.disable_tqdm or None)
         (self.run.folder / "after.json").unlink(missing_ok=True)  # of a model that is about to change
         kept = [row for row in read_metrics(self.run) if row["step"] <= state.global_step]
         write_atomically(self.run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
-        for file in (self.run.folder / "samples").glob("step_*.jsonl"):
-            if int(file.stem.removeprefix("step_")) > state.global_step:
+        samples = self.run.folder / "samples"
+        for file in (*samples.glob("step_*.jsonl"), *samples.glob("during_*.jsonl")):
+            if int(file.stem.partition("_")[2]) > state.global_step:
                 file.unlink()
+        self.shown.begin(state, kept)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.shown.step(state)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.shown.end()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or "loss" not in logs:
             return
         row = {"step": state.global_step, "minutes": round(self.minutes, 5)}
         row |= {key: _finite(value) for key, value in logs.items() if isinstance(value, int | float)}
+        samples = self._samples() if hasattr(self.trainer, "_logs") else []
+        if "frac_reward_zero_std" in row and samples:
+            row["frac_reward_zero_std"] = self._groups_without_signal(samples)
         with (self.run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        if hasattr(self.trainer, "_logs"):  # it samples
-            self.run.save_samples(f"step_{state.global_step:06d}", self._samples())
-        self._show(state, row)
+        if samples:
+            self.run.save_samples(f"step_{state.global_step:06d}", samples)
+        self.shown.log(state, row, samples[-1] if samples else None)
 
     def _samples(self) -> list[dict]:
         """The completions of the last generation batch, as TRL keeps them for its own completions table."""
@@ -76,23 +95,12 @@ class Recorder(ProgressCallback):
             for i, (prompt, completion, advantage) in enumerate(samples)
         ]
 
-    def _show(self, state, row: dict) -> None:
-        rewards = getattr(self.trainer, "reward_func_names", [])
-        names = {f"rewards/{name}/mean": name.removesuffix("_reward") for name in rewards}
-        if not rewards:  # DPO's and SFT's
-            names = {"loss": "loss", "rewards/margins": "margin", "rewards/accuracies": "pairs right"}
-            names |= {"mean_token_accuracy": "tokens right"}
-        names |= {"completions/mean_length": "length", "entropy": "entropy"}
-        names |= {"objective/kl": "kl", "value/explained_variance": "explained"}  # PPO's
-        self.since_last_line.append({short: row[key] for key, short in names.items() if row.get(key) is not None})
-        self.training_bar.set_postfix({name: f"{value:.2f}" for name, value in self.since_last_line[-1].items()})
-        if state.global_step % max(1, state.max_steps // 10) == 0 or state.global_step == state.max_steps:
-            # The mean since the last line: a single step is noisy.
-            columns = {name: [row[name] for row in self.since_last_line if name in row] for name in names.values()}
-            line = "  ".join(f"{name} {fmean(values):.2f}" for name, values in columns.items() if values)
-            self.since_last_line = []
-            line = f"step {state.global_step:4d}/{state.max_steps}  {line}"
-            self.training_bar.write(line)
+    def _groups_without_signal(self, samples: list[dict]) -> float:
+        """Share of groups whose completions all earn the same; TRL's takes the rounding of 1.0 + 0.2 for spread."""
+        names, n = self.trainer.reward_func_names, self.trainer.num_generations
+        earned = totals([[s[name] for s in samples] for name in names], self.trainer.reward_weights.tolist())
+        groups = [[total or 0.0 for total in earned[i : i + n]] for i in range(0, len(earned), n)]
+        return fmean(max(group) - min(group) < SAME for group in groups)
 
 
 def read_metrics(run: Run) -> list[dict]:

@@ -1,5 +1,14 @@
-"""What a run did, at a glance: the table of before and after, three samples side by side, and the curve."""
+"""What a run did, at a glance, and its report: one HTML file with curves, samples and verdicts.
 
+    python -m recipes.report runs/grpo-gsm8k                       # that run's report.html anew, as training writes it
+    python -m recipes.report runs/r1-gsm8k                         # of a pipeline, all of its stages
+    python -m recipes.report runs/grpo-gsm8k runs/ppo-gsm8k        # side by side: runs/report.html
+
+Nothing is loaded to make one: it is read from the run's folder, whatever is there of it (recipes/reporting/).
+"""
+
+import argparse
+import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -8,19 +17,106 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recipes.errors import printable
-from recipes.record import read_metrics
-from recipes.run import Run
+from recipes.errors import InputError, exit_kindly, printable
+from recipes.reporting.comparison_page import comparison_page
+from recipes.reporting.files import read_metrics
+from recipes.reporting.pipeline_folder import as_run, is_pipeline, open_pipeline
+from recipes.reporting.pipeline_page import pipeline_page
+from recipes.reporting.rendering import GENERATOR
+from recipes.reporting.run_folder import RunFolder, looks_like_run, open_run
+from recipes.reporting.run_page import run_page
+from recipes.run import Run, write_atomically
 from recipes.tasks import Task
 
 SAMPLES_SHOWN = 3
+REPORT = "report.html"
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="The folder of a run or of a pipeline.")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="Where to write; default: see above.")
+    parser.error = refuse
+    args = parser.parse_args(argv)
+    folders = list(dict.fromkeys(folder.expanduser() for folder in args.runs))
+    if len(folders) == 1:
+        path = write_report(folders[0], args.output)
+    else:
+        path = write_comparison(folders, args.output)
+    print(printable(f"The report is in {path}."))
+
+
+def refuse(message: str) -> None:
+    raise InputError(f"{message[:1].upper()}{message[1:]}. See --help.")
+
+
+def write_report(folder: str | Path, output: Path | None = None) -> Path:
+    """Write the report of a run or a pipeline to report.html in its folder, in place of an older one.
+
+    Args:
+        folder: of a run or a pipeline, of this version or an older one, finished or not.
+        output (`Path`, *optional*): another file to write.
+
+    Returns:
+        `Path`: the file.
+
+    Raises `InputError` where the folder is none of ours, and where the file to write is no report or another run's.
+    """
+    folder = Path(folder)
+    page = pipeline_page(open_pipeline(folder)) if is_pipeline(folder) else run_page(open_run(folder))
+    return write_page(output or folder / REPORT, page, own=folder)
+
+
+def write_comparison(folders: list[Path], output: Path | None = None) -> Path:
+    """Write the report of several runs side by side: by default to the folder that holds them all.
+
+    Returns:
+        `Path`: the file.
+
+    Raises `InputError` as `write_report` does.
+    """
+    runs = [open_any(folder) for folder in folders]
+    if output is None:
+        common, here = Path(os.path.commonpath([run.path.resolve().parent for run in runs])), Path.cwd()
+        output = (common.relative_to(here) if common.is_relative_to(here) else common) / REPORT
+    return write_page(output, comparison_page(runs, output.parent), own=None)
+
+
+def open_any(folder: Path) -> RunFolder:
+    """A run; of a pipeline, the run from its base model to its last stage."""
+    return as_run(open_pipeline(folder)) if is_pipeline(folder) else open_run(folder)
+
+
+def write_page(path: Path, page: str, own: Path | None) -> Path:
+    """Write `page`, but never over what is no report of ours, nor over that of a run other than `own`."""
+    another = path.name == REPORT and (is_pipeline(path.parent) or looks_like_run(path.parent))
+    if another and (own is None or path.parent.resolve() != own.resolve()):
+        raise InputError(f"{path} is the report of the run in {path.parent}: give --output FILE for this one.")
+    try:
+        if path.exists() and not is_report(path):
+            raise InputError(f"{path} exists and is no report of ours: give another --output.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, page)
+    except OSError as error:
+        raise InputError(f"The report {path} cannot be written: {error.strerror}.") from error
+    return path
+
+
+def is_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return f'content="{GENERATOR}"' in file.read(1000)
 
 
 def print_result(run: Run) -> None:
     """The table of `result.json` and three held-out problems, before and after."""
     console, result = Console(), run.result
-    before, after = result["before"], result["after"]
-    if before is None:
+    before, after = result.get("before"), result.get("after")
+    if not before or not after:
         return
     table = Table(box=box.SIMPLE_HEAD, title=f"{after['n']} held-out problems", title_justify="left")
     for column in ("", "before", "after"):
@@ -53,11 +149,17 @@ SUPERVISED = [
     ("entropy", "entropy of the policy (nats)", None),
     ("grad_norm", "gradient norm", None),
 ]
+REWARD_MODEL = [
+    ("loss", "loss", None),
+    ("margin", "margin of chosen over rejected", None),
+    ("accuracy", "share of pairs in the right order", None),
+    ("grad_norm", "gradient norm", None),
+]
 
 
 def plot_curve(run: Run, task: Task) -> Path:
     """Draw curve.png: the curves of DeepSeek-R1-Zero (accuracy, length), the price of them (entropy), and PPO's own."""
-    metrics = read_metrics(run)
+    metrics = read_metrics(run.folder / "metrics.jsonl", notes=[])
     correctness, form = (f"rewards/{reward.__name__}/mean" for reward in (task.correctness, task.format))
     panels = [
         (correctness, "correctness of the samples", "accuracy"),
@@ -70,6 +172,7 @@ def plot_curve(run: Run, task: Task) -> Path:
         panels.append(("value/explained_variance", "explained variance of the returns", None))
     if not any(correctness in row for row in metrics):
         panels = PREFERENCE if any("rewards/margins" in row for row in metrics) else SUPERVISED
+        panels = REWARD_MODEL if any("margin" in row for row in metrics) else panels
     columns = len(panels) // 2
     figure = Figure(figsize=(5 * columns, 5.6), layout="constrained")
     for axes, (key, title, held_out) in zip(figure.subplots(2, columns).flat, panels, strict=True):
@@ -88,3 +191,7 @@ def plot_curve(run: Run, task: Task) -> Path:
     path = run.folder / "curve.png"
     figure.savefig(path, dpi=120)
     return path
+
+
+if __name__ == "__main__":
+    main()

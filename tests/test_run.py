@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from recipes.errors import InputError
+from recipes.progress import Lines
 from recipes.record import Recorder, read_metrics
 from recipes.run import LOCK, Run, delete_run, write_atomically
 
@@ -80,13 +81,16 @@ def test_resuming_drops_what_was_logged_after_the_checkpoint(tmp_path):
     write_atomically(run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     for step in range(1, 6):
         run.save_samples(f"step_{step:06d}", [])
+    for name in ("before", "before_sampled", "during_000002", "during_000004"):
+        run.save_samples(name, [])
     run.save("after.json", {})
-    recorder = Recorder(run, trainer=None)
+    recorder = Recorder(run, None, Lines({}))
     state = TrainerState(global_step=3, max_steps=9, is_world_process_zero=True)
     recorder.on_train_begin(TrainingArguments(use_cpu=True), state, TrainerControl())
     recorder.on_train_end(None, state, None)
     assert [row["step"] for row in read_metrics(run)] == [1, 2, 3]
-    assert len(list((run.folder / "samples").iterdir())) == 3
+    kept = {"before", "before_sampled", "during_000002", *(f"step_{step:06d}" for step in (1, 2, 3))}
+    assert {file.stem for file in (run.folder / "samples").iterdir()} == kept
     assert recorder.minutes >= 0.3
     assert run.load("after.json") is None
 

@@ -1,0 +1,132 @@
+"""Does a model know what it knows? How often its samples agree, against how often what most of them say is right."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from markupsafe import Markup
+from matplotlib.ticker import MultipleLocator
+
+from recipes.intervals import mean_interval, wilson_interval
+from recipes.reporting.drawing import STAND_INS, drawing
+from recipes.reporting.files import number
+from rewards import extract_answer
+from rewards.majority_vote import answer_classes
+
+BINS = 10
+ROUNDING = 1e-9  # an end of an interval nearer to 0 is 0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One model on n problems, each sampled several times.
+
+    Attributes:
+        stated (`list[float]`): of each problem the share of its samples that give the most frequent answer, (0, 1].
+        right (`list[bool]`): of each problem whether that answer is right.
+        unanswered, unjudged (`int`): problems left out: no sample has an answer, or the reward could not judge it.
+        samples (`int`): of a problem, at most.
+    """
+
+    stated: list[float]
+    right: list[bool]
+    unanswered: int
+    unjudged: int
+    samples: int
+
+    @property
+    def confidence(self) -> float:
+        return fmean(self.stated)
+
+    @property
+    def accuracy(self) -> float:
+        return fmean(self.right)
+
+    @property
+    def gap(self) -> float:
+        """Mean confidence minus accuracy: above 0 the model is overconfident."""
+        return self.confidence - self.accuracy
+
+    @cached_property
+    def gap_interval(self) -> tuple[float, float]:
+        return mean_interval([stated - right for stated, right in zip(self.stated, self.right, strict=True)])
+
+    @property
+    def groups(self) -> list[tuple[float, float, int]]:
+        """Of each tenth of the scale: mean confidence, share right, problems; empty ones are left out."""
+        bins: dict[int, list[int]] = {}
+        for row, stated in enumerate(self.stated):
+            bins.setdefault(min(int(stated * BINS + 1e-9), BINS - 1), []).append(row)
+        return [
+            (fmean(self.stated[i] for i in rows), fmean(self.right[i] for i in rows), len(rows))
+            for _, rows in sorted(bins.items())
+        ]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error (Naeini et al., 2015): the mean distance of stated and actual, over problems."""
+        return sum(n * abs(stated - right) for stated, right, n in self.groups) / len(self.stated)
+
+    def in_words(self) -> str:
+        """Overconfident, underconfident, or neither as far as can be told."""
+        low, high = self.gap_interval
+        points = f"{abs(self.gap) * 100:.0f} point{'' if round(abs(self.gap) * 100) == 1 else 's'}"
+        if low > ROUNDING:
+            return f"overconfident by {points}"
+        return f"underconfident by {points}" if high < -ROUNDING else "about as sure as it is right"
+
+
+def calibrate(rows: list[dict], correctness: str) -> Calibration | None:
+    """The calibration of sampled problems (rows as in recipes/samples.py); `None` where none can be counted."""
+    stated, right, unanswered, unjudged, samples = [], [], 0, 0, 0
+    for row in rows:
+        texts, rewards = row.get("completions"), row.get("rewards")
+        values = rewards.get(correctness) if isinstance(rewards, dict) else None
+        if not isinstance(texts, list) or not isinstance(values, list) or len(values) != len(texts) or not texts:
+            unjudged += 1
+            continue
+        classes = answer_classes([extract_answer(text) if isinstance(text, str) else None for text in texts])
+        votes = Counter(number for number in classes if number is not None).most_common(1)  # of a tie the first
+        if not votes:
+            unanswered += 1
+            continue
+        (majority, count) = votes[0]
+        verdict = number(values[classes.index(majority)])
+        if verdict is None:
+            unjudged += 1
+            continue
+        stated.append(count / len(texts))
+        right.append(verdict == 1)
+        samples = max(samples, len(texts))
+    return Calibration(stated, right, unanswered, unjudged, samples) if stated else None
+
+
+def change(before: Calibration, after: Calibration) -> str:
+    """What training has changed, in one sentence."""
+    surer = f"Its samples agree more often ({before.confidence:.0%} -> {after.confidence:.0%})"
+    if after.confidence < before.confidence:
+        surer = f"Its samples agree less often ({before.confidence:.0%} -> {after.confidence:.0%})"
+    righter = "more often" if after.accuracy > before.accuracy else "no more often"
+    so = f"the answer that most of them give is right {righter} ({before.accuracy:.0%} -> {after.accuracy:.0%})"
+    same = before.in_words() == after.in_words()
+    was = f"it stays {after.in_words()}" if same else f"it was {before.in_words()} and is now {after.in_words()}"
+    return f"{surer}, {so}: {was}.".replace("%", "\N{NO-BREAK SPACE}%").replace("->", "\N{RIGHTWARDS ARROW}")
+
+
+def draw_reliability(found: Calibration, name: str) -> Markup:
+    """Stated against actual; a point is as large as it has problems."""
+    told = "; ".join(f"of {n} problems stated {stated:.0%}, right {right:.0%}" for stated, right, n in found.groups)
+    description = f"Reliability diagram: {told}."
+    with drawing(name, description, (330, 280), "share of samples that agree") as (axes, finished):
+        axes.plot([0, 1], [0, 1], color=STAND_INS["muted"], linewidth=1, linestyle=(0, (4, 3)))
+        for stated, right, n in found.groups:
+            low, high = wilson_interval(round(right * n), n)
+            axes.plot([stated] * 2, [low, high], color=STAND_INS["series-1"], linewidth=1.4, alpha=0.55)
+            area = 24 + 420 * n / len(found.stated)
+            axes.scatter([stated], [right], s=area, color=STAND_INS["series-1"], alpha=0.85, linewidth=0, zorder=3)
+        axes.set_xlim(0, 1.06)
+        axes.set_ylim(-0.04, 1.06)
+        axes.xaxis.set_major_locator(MultipleLocator(0.25))
+        axes.yaxis.set_major_locator(MultipleLocator(0.25))
+    return finished[0]

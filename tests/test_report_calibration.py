@@ -1,0 +1,59 @@
+"""Calibration in the report: how often samples agree, against how often what most of them say is right."""
+
+import pytest
+from report_runs import sampled_row
+
+from recipes.reporting.calibration import calibrate, change, draw_reliability
+
+CORRECTNESS = "correctness_reward"
+
+
+def test_confidence_is_the_share_of_the_samples_that_agree_with_the_majority():
+    found = calibrate([sampled_row(3, ["3", "3", "3", "5"]), sampled_row(4, ["9", "9", "4", None])], CORRECTNESS)
+    assert found.stated == [0.75, 0.5] and found.right == [True, False] and found.samples == 4
+    assert found.confidence == 0.625 and found.accuracy == 0.5 and found.gap == pytest.approx(0.125)
+
+
+def test_answers_of_the_same_value_are_one_and_of_a_tie_the_first_is_taken():
+    row = sampled_row(3, ["6/2", "3", "7", "7"])
+    row["rewards"][CORRECTNESS] = [1.0, 1.0, 0.0, 0.0]
+    found = calibrate([row], CORRECTNESS)
+    assert found.stated == [0.5] and found.right == [True]
+
+
+def test_problems_without_an_answer_or_a_verdict_are_left_out_and_counted():
+    unjudged = sampled_row(1, ["1", "1"])
+    unjudged["rewards"][CORRECTNESS] = [None, None]
+    broken = [{}, {"completions": ["1"], "rewards": {}}, {"completions": 3, "rewards": {CORRECTNESS: []}}]
+    found = calibrate([sampled_row(0, [None] * 4), unjudged, *broken, sampled_row(2, ["2"] * 4)], CORRECTNESS)
+    assert (len(found.stated), found.unanswered, found.unjudged) == (1, 1, 4)
+    assert calibrate([sampled_row(0, [None] * 4)], CORRECTNESS) is None and calibrate([], CORRECTNESS) is None
+
+
+def test_the_expected_calibration_error_weighs_each_group_by_its_problems():
+    rows = [sampled_row(1, ["1"] * 4)] * 6 + [sampled_row(1, ["2"] * 4)] * 2  # stated 1, right 0.75
+    rows += [sampled_row(1, ["1", "1", "2", "3"])] * 2  # stated 0.5, right 1
+    found = calibrate(rows, CORRECTNESS)
+    assert found.groups == [(0.5, 1.0, 2), (1.0, 0.75, 8)]
+    assert found.error == pytest.approx((2 * 0.5 + 8 * 0.25) / 10)
+
+
+def test_over_and_underconfidence_are_told_only_where_the_interval_says_so():
+    sure = [sampled_row(1, ["2"] * 4)] * 30
+    shy = [sampled_row(1, ["1", "1", "2", "3"])] * 30
+    even = [sampled_row(1, ["1", "1", "1", "2"])] * 22 + [sampled_row(1, ["2", "2", "2", "1"])] * 8
+    told = [calibrate(rows, CORRECTNESS) for rows in (sure, shy, even)]
+    assert [found.in_words() for found in told] == [
+        "overconfident by 100 points",
+        "underconfident by 50 points",
+        "about as sure as it is right",
+    ]
+    assert change(told[0], told[1]).endswith(
+        "it was overconfident by 100 points and is now underconfident by 50 points."
+    )
+    assert change(told[2], told[2]).endswith("it stays about as sure as it is right.")
+
+
+def test_the_diagram_is_described_in_words():
+    svg = str(draw_reliability(calibrate([sampled_row(1, ["1", "1", "2", "3"])], CORRECTNESS), "c"))
+    assert "of 1 problems stated 50%, right 100%" in svg and "share of samples that agree" in svg

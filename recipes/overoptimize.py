@@ -26,6 +26,7 @@ from rich.table import Table
 from recipes import hardware
 from recipes.best_of_n import best_of_n, kl_of_best_of_n
 from recipes.errors import InputError, exit_kindly
+from recipes.models import find_model
 from recipes.record import read_metrics
 from recipes.run import lock, write_atomically
 from recipes.stage_flags import check_stage, refuse
@@ -35,8 +36,9 @@ from recipes.tasks import load_task
 PROXY = "reward_model"
 WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
+WIDTH = 100  # of the table
 FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of the KL
-KEYS = (("kl", 2), ("proxy", 2), ("gold", 3))  # of a point, and the digits that they are told with
+KEYS = (("kl", 1), ("proxy", 2), ("gold", 2))  # of a point, and the digits that they are told with
 COLOURS = ("#d1495b", "#edae49", "#2a6f97", "#66a182", "#8d6a9f")
 
 
@@ -90,8 +92,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--sample_prompts", type=int, default=60, help="Prompts whose pairs the proxy is trained on.")
     parser.add_argument("--num_train_epochs", type=float, default=6, help="Of the proxy, over its pairs.")
     parser.add_argument("--num_generations", type=int, default=64, help="Samples that the best is taken of.")
-    parser.add_argument("--num_prompts", type=int, default=100, help="Held-out problems that are sampled for that.")
-    parser.add_argument("--eval_samples", type=int, default=200, help="Held-out problems, before and after each.")
+    parser.add_argument("--num_prompts", type=int, default=64, help="Held-out problems that are sampled for that.")
+    parser.add_argument("--eval_samples", type=int, default=100, help="Held-out problems, before and after each.")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--report_to", default="none", help="As in the recipes.")
     parser.add_argument("--overwrite", action="store_true", help="Do everything anew.")
@@ -126,6 +128,8 @@ def stages_of(args: argparse.Namespace) -> dict[str, tuple[str, dict]]:
         "rm": ("reward_model", {**shared, **of_proxy, "report_to": args.report_to}),
         "samples": ("sample", {**judged, **of_samples}),
     }
+    if find_model(args.model_name_or_path).is_starter:
+        training["learning_rate"] = hardware.STARTER_TRAINING["learning_rate"]  # both go as fast, and as far
     for trainer in args.trainers:
         for coef in sorted(set(args.kl_coefs)):
             stages[f"{trainer}-{coef:g}"] = (trainer, {**judged, **training, FLAG[trainer]: coef})
@@ -193,15 +197,18 @@ def plot(result: dict, path: Path) -> None:
 def print_table(result: dict) -> None:
     """For each run proxy and gold at its beginning, where the gold was highest, and at its end."""
     table = Table(
-        box=box.SIMPLE_HEAD, title="Means over ten steps: start -> peak of the gold -> end", title_justify="left"
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        title="Means over ten steps: start -> peak of the gold -> end",
+        title_justify="left",
     )
-    for name in ("run", "KL", "proxy", "gold", "lost since peak"):
+    for name in ("run", "KL", "proxy", "gold", "gold lost"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     for name, points in {**result["runs"], "best of n": result["best_of_n"]}.items():
         peak = max(points, key=lambda point: point["gold"])
         told = [" -> ".join(f"{p[key]:.{d}f}" for p in (points[0], peak, points[-1])) for key, d in KEYS]
-        table.add_row(name, *told, f"{peak['gold'] - points[-1]['gold']:.3f}")
-    Console(width=max(Console().width, 110)).print(table)
+        table.add_row(name, *told, f"{peak['gold'] - points[-1]['gold']:.2f}")
+    Console(width=max(Console().width, WIDTH)).print(table)
 
 
 if __name__ == "__main__":

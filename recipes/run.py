@@ -31,7 +31,7 @@ from recipes.errors import InputError, one_line
 
 FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
 # --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
-FOLDERS = ("samples", "adapter", "wandb")
+FOLDERS = ("samples", "adapter", "wandb", "tensorboard")
 FILES = (
     *("before.json", "after.json", "metrics.jsonl", "samples.jsonl", "curve.png", "report.html", "README.md"),
     *("about.json", "config.yaml", "given.yaml"),

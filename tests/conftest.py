@@ -1,5 +1,7 @@
+import importlib.util
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ settings.load_profile("busy machine")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_sandbox: runs code; skipped without bubblewrap, but not where CI is set")
+    config.addinivalue_line("markers", "needs_browser: opens a page; skipped without chromium, but not where CI is set")
 
 
 def pytest_runtest_setup(item):
@@ -23,13 +26,26 @@ def pytest_runtest_setup(item):
             find_sandbox()
         except SandboxError as error:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+    if item.get_closest_marker("needs_browser"):
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        if not (chromium and importlib.util.find_spec("playwright")):
+            missing = "The browser tests need chromium and playwright: apt install chromium, pip install playwright."
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     """Runs are written to runs/ of the working folder; wandb and the hub client leave the environment as it was."""
     monkeypatch.chdir(tmp_path)
-    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_PROJECT", "WANDB_CONSOLE", "HF_HUB_OFFLINE"):
+    for name in (
+        "WANDB_MODE",
+        "WANDB_DIR",
+        "WANDB_SILENT",
+        "WANDB_PROJECT",
+        "WANDB_CONSOLE",
+        "HF_HUB_OFFLINE",
+        "TENSORBOARD_LOGGING_DIR",
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 

@@ -46,7 +46,7 @@ def test_the_pipeline_ends_with_a_picture_and_its_numbers_and_goes_on_where_it_s
     overoptimize.main(TINY)
     assert {path: path.stat().st_mtime_ns for path in done} == done
     output = capfd.readouterr().out
-    assert output.count("is finished.") == 4 and "lost since peak" in output
+    assert output.count("is finished.") == 4 and "gold lost" in output
 
 
 def test_points_are_means_over_ten_steps_and_kl_is_of_a_completion(tmp_path):

@@ -46,12 +46,12 @@ def test_over_and_underconfidence_are_told_only_where_the_interval_says_so():
     assert [found.in_words() for found in told] == [
         "overconfident by 100 points",
         "underconfident by 50 points",
-        "about as sure as it is right",
+        "neither over- nor underconfident, as far as 30 problems can tell",
     ]
     assert change(told[0], told[1]).endswith(
-        "it was overconfident by 100 points and is now underconfident by 50 points."
+        "it was overconfident by 100 points, and is now underconfident by 50 points."
     )
-    assert change(told[2], told[2]).endswith("it stays about as sure as it is right.")
+    assert change(told[2], told[2]).endswith(f"before and after it is {told[2].in_words()}.")
 
 
 def test_the_diagram_is_described_in_words():

@@ -68,13 +68,17 @@ class Calibration:
         """Expected calibration error (Naeini et al., 2015): the mean distance of stated and actual, over problems."""
         return sum(n * abs(stated - right) for stated, right, n in self.groups) / len(self.stated)
 
+    @property
+    def unbiased(self) -> str:
+        return f"neither over- nor underconfident, as far as {len(self.stated):,} problems can tell"
+
     def in_words(self) -> str:
         """Overconfident, underconfident, or neither as far as can be told."""
         low, high = self.gap_interval
         points = f"{abs(self.gap) * 100:.0f} point{'' if round(abs(self.gap) * 100) == 1 else 's'}"
         if low > ROUNDING:
             return f"overconfident by {points}"
-        return f"underconfident by {points}" if high < -ROUNDING else "about as sure as it is right"
+        return f"underconfident by {points}" if high < -ROUNDING else self.unbiased
 
 
 def calibrate(rows: list[dict], correctness: str) -> Calibration | None:
@@ -110,7 +114,9 @@ def change(before: Calibration, after: Calibration) -> str:
     righter = "more often" if after.accuracy > before.accuracy else "no more often"
     so = f"the answer that most of them give is right {righter} ({before.accuracy:.0%} -> {after.accuracy:.0%})"
     same = before.in_words() == after.in_words()
-    was = f"it stays {after.in_words()}" if same else f"it was {before.in_words()} and is now {after.in_words()}"
+    was = f"it was {before.in_words()}, and is now {after.in_words()}"
+    if same:
+        was = f"before and after it is {after.in_words()}"
     return f"{surer}, {so}: {was}.".replace("%", "\N{NO-BREAK SPACE}%").replace("->", "\N{RIGHTWARDS ARROW}")
 
 

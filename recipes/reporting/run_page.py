@@ -24,6 +24,7 @@ def run_page(run: RunFolder) -> str:
     calibrations = [
         (when, one, calibration.draw_reliability(one, f"c{next(numbers)}")) for when, one in sampled.items()
     ]
+    solves = run.recipe not in ("rm", "sample", "eval")
     both = list(sampled.values()) if len(sampled) == 2 else []
     lines = [line for one in drawn for line in one["panel"].lines]
     return render(
@@ -38,7 +39,7 @@ def run_page(run: RunFolder) -> str:
             ("health", "Health", found),
             ("curves", "Curves", drawn),
             ("samples", "Samples", problems or groups),
-            ("calibration", "Calibration", True),
+            ("calibration", "Calibration", solves),
         ),
         made_of=f"{run.name}/",
         facts=facts_of(run),
@@ -63,6 +64,7 @@ def run_page(run: RunFolder) -> str:
         has_during=bool(run.during),
         source=source,
         notable=groups,
+        has_calibration=solves,
         calibrations=calibrations,
         calibration_change=calibration.change(*both) if both else "",
         calibration_missing=calibration_missing(run),

@@ -28,6 +28,8 @@ from recipes.best_of_n import best_of_n, kl_of_best_of_n
 from recipes.errors import InputError, exit_kindly
 from recipes.models import find_model
 from recipes.record import read_metrics
+from recipes.report import write_report
+from recipes.reporting.overoptimization_page import FLAG, lost, peak_of
 from recipes.run import lock, write_atomically
 from recipes.stage_flags import check_stage, refuse
 from recipes.stages import delete_stages, read_pipeline, run_stage, write_pipeline
@@ -37,7 +39,6 @@ PROXY = "reward_model"
 WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
 WIDTH = 100  # of the table
-FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of the KL
 KEYS = (("kl", 1), ("proxy", 2), ("gold", 2))  # of a point, and the digits that they are told with
 COLOURS = ("#d1495b", "#edae49", "#2a6f97", "#66a182", "#8d6a9f")
 
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
         plot(result, folder / "overoptimization.png")
         print_table(result)
-        print(f"The picture is {folder}/overoptimization.png.")
+        print(f"The picture is {folder}/overoptimization.png, the report {write_report(folder)}.")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -205,9 +206,8 @@ def print_table(result: dict) -> None:
     for name in ("run", "KL", "proxy", "gold", "gold lost"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     for name, points in {**result["runs"], "best of n": result["best_of_n"]}.items():
-        peak = max(points, key=lambda point: point["gold"])
-        told = [" -> ".join(f"{p[key]:.{d}f}" for p in (points[0], peak, points[-1])) for key, d in KEYS]
-        table.add_row(name, *told, f"{peak['gold'] - points[-1]['gold']:.2f}")
+        told = [" -> ".join(f"{p[key]:.{d}f}" for p in (points[0], peak_of(points), points[-1])) for key, d in KEYS]
+        table.add_row(name, *told, f"{lost(points):.2f}")
     Console(width=max(Console().width, WIDTH)).print(table)
 
 

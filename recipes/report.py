@@ -20,6 +20,7 @@ from rich.text import Text
 from recipes.errors import InputError, exit_kindly, printable
 from recipes.reporting.comparison_page import comparison_page
 from recipes.reporting.files import read_metrics
+from recipes.reporting.overoptimization_page import overoptimization_page
 from recipes.reporting.pipeline_folder import as_run, is_pipeline, open_pipeline
 from recipes.reporting.pipeline_page import pipeline_page
 from recipes.reporting.rendering import GENERATOR
@@ -66,7 +67,12 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
     Raises `InputError` where the folder is none of ours, and where the file to write is no report or another run's.
     """
     folder = Path(folder)
-    page = pipeline_page(open_pipeline(folder)) if is_pipeline(folder) else run_page(open_run(folder))
+    if not is_pipeline(folder):
+        page = run_page(open_run(folder))
+    elif (pipeline := open_pipeline(folder)).name == "overoptimize":
+        page = overoptimization_page(folder)
+    else:
+        page = pipeline_page(pipeline)
     return write_page(output or folder / REPORT, page, own=folder)
 
 

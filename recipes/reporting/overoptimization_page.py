@@ -1,0 +1,131 @@
+"""The page of recipes/overoptimize.py: proxy and gold over the square root of the KL, for each weight of the KL."""
+
+import math
+from itertools import count
+from pathlib import Path
+
+from markupsafe import Markup
+
+from recipes.errors import InputError
+from recipes.reporting.drawing import DASHES, STAND_INS, drawing, short
+from recipes.reporting.files import number, read_json
+from recipes.reporting.rendering import contents, eyebrow, link, recipe_name, render
+from recipes.reporting.verdict import Verdict, percent
+
+FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of the KL
+LOST = 0.1  # of the share of right answers, from its peak: several times the noise of a mean over ten steps
+PANELS = (
+    ("proxy", "the reward model's score, in standard deviations", "It rises in every run: it is what is trained on."),
+    ("gold", "share of right answers, by rule", "Where it turns down while the proxy rises, the proxy is fooled."),
+)
+
+
+def overoptimization_page(folder: Path) -> str:
+    """The report of `folder`; raises `InputError` where the pipeline in it has not ended, or its result is broken."""
+    result = read_json(folder / "result.json", [])
+    try:
+        runs = {name: checked(points) for name, points in result["runs"].items() if name.partition("-")[0] in FLAG}
+        best_of_n = checked(result["best_of_n"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise InputError(
+            f"{folder} is unfinished: its command, again, goes on to the end and writes the report."
+        ) from None
+    return render(
+        "overoptimization.html",
+        title=f"{folder.name}: proxy and gold",
+        eyebrow=eyebrow("Over-optimization", str(result.get("task", "")), model=str(result.get("model", ""))),
+        verdict=Verdict(*verdict(runs), {}, {}),
+        notes=[],
+        contents=contents(("curves", "Proxy and gold", True), ("runs", "Runs", True)),
+        made_of=f"{folder.name}/",
+        trainers=drawn(runs, best_of_n),
+        rows=[
+            (label_of(name), link(folder / name / "report.html", folder), told(points), f"{100 * lost(points):.0f}")
+            for name, points in {**runs, "best of n": best_of_n}.items()
+        ],
+        columns=("KL, nats", "proxy", "gold"),
+    )
+
+
+def checked(points: list[dict]) -> list[dict]:
+    if not points or any(number(point[key]) is None for point in points for key in ("kl", "proxy", "gold")):
+        raise ValueError("no points")
+    return points
+
+
+def peak_of(points: list[dict]) -> dict:
+    return max(points, key=lambda point: point["gold"])
+
+
+def lost(points: list[dict]) -> float:
+    """How far the gold has fallen since its peak."""
+    return peak_of(points)["gold"] - points[-1]["gold"]
+
+
+def is_fooled(points: list[dict]) -> bool:
+    return lost(points) > LOST and points[-1]["proxy"] >= peak_of(points)["proxy"]
+
+
+def verdict(runs: dict[str, list[dict]]) -> tuple[str, str]:
+    """Headline and sentence: the run that lost the most, and the one that ended with the most right."""
+    fooled = {name: points for name, points in runs.items() if is_fooled(points)}
+    best = max(runs, key=lambda name: runs[name][-1]["gold"])
+    ended = f"{label_of(best)} ended with {percent(runs[best][-1]['gold'])} right answers."
+    if not fooled:
+        return "The gold held", f"In no run did it fall while the proxy rose. {ended}"
+    worst = max(fooled, key=lambda name: lost(fooled[name]))
+    peak, end = peak_of(runs[worst]), runs[worst][-1]
+    return "The proxy rose, the truth fell", (
+        f"With {label_of(worst)} the proxy rose from {short(peak['proxy'])} to {short(end['proxy'])} while the share "
+        f"of right answers fell from {percent(peak['gold'])} to {percent(end['gold'])}. {ended}"
+    )
+
+
+def label_of(name: str) -> str:
+    """GRPO, --beta 0.1"""
+    trainer, dash, coef = name.partition("-")
+    return f"{recipe_name(trainer)}, --{FLAG[trainer]} {coef}" if dash and trainer in FLAG else name
+
+
+def told(points: list[dict]) -> list[str]:
+    """KL, proxy and gold at the start, at the gold's peak and at the end."""
+    moments, digits = (points[0], peak_of(points), points[-1]), {"kl": 1, "proxy": 2, "gold": 2}
+    return [" \N{RIGHTWARDS ARROW} ".join(f"{p[key]:.{n}f}" for p in moments) for key, n in digits.items()]
+
+
+def drawn(runs: dict[str, list[dict]], best_of_n: list[dict]) -> list[dict]:
+    """For each trainer its two figures, and the key to both."""
+    numbers, trainers = count(), []
+    for trainer in dict.fromkeys(name.partition("-")[0] for name in runs):
+        own = {name: points for name, points in runs.items() if name.startswith(f"{trainer}-")}
+        figures = [
+            {"key": key, "unit": unit, "healthy": healthy, "svg": figure(own, best_of_n, key, f"o{next(numbers)}")}
+            for key, unit, healthy in PANELS
+        ]
+        labels = [f"--{FLAG[trainer]} {name.partition('-')[2]}" for name in own]
+        trainers.append({"name": recipe_name(trainer), "labels": labels, "figures": figures})
+    return trainers
+
+
+def figure(runs: dict[str, list[dict]], best_of_n: list[dict], key: str, name: str) -> Markup:
+    """One quantity over the square root of the KL; a run's end is a dot, best-of-n has a cross for each n."""
+    ends = (f"{label_of(run)} {short(points[0][key])} to {short(points[-1][key])}" for run, points in runs.items())
+    description = f"{key} over the square root of the KL: {'; '.join(ends)}."
+    with drawing(name, description, size=(420, 230), x_label="square root of the KL") as (axes, finished):
+        axes.plot(
+            roots(best_of_n),
+            [p[key] for p in best_of_n],
+            color=STAND_INS["muted"],
+            marker="x",
+            markersize=5,
+            linewidth=1,
+        )
+        for place, points in enumerate(runs.values()):
+            colour = STAND_INS[f"series-{place % 8 + 1}"]
+            axes.plot(roots(points), [p[key] for p in points], color=colour, linewidth=2.2, linestyle=DASHES[place % 4])
+            axes.plot(roots(points)[-1:], [points[-1][key]], "o", color=colour, markersize=6)
+    return finished[0]
+
+
+def roots(points: list[dict]) -> list[float]:
+    return [math.sqrt(max(point["kl"], 0)) for point in points]

@@ -2,8 +2,9 @@
 
 Builds the folder of a GRPO run of 1,000 steps with 10,000 sampled completions of some 900 characters, 400 held-out
 problems before and after training, the same sampled 8 times each, and 20 looks in between. Then `python -m
-recipes.report` is run on it several times, each in a process of its own. Measured are the seconds of the whole process,
-from start to exit, its peak memory, and the size of the file. The figures are random, but of a healthy run's shape.
+recipes.report` is run on it several times, each in a process of its own, in turns with one that only imports what a
+training needs. Measured are the seconds of the whole process, its peak memory, and the size of the file. The figures
+are random, but of a healthy run's shape.
 """
 
 import argparse
@@ -36,11 +37,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = args.keep or Path(folder) / "grpo-gsm8k"
         build(run, args.steps, args.samples)
-        seconds, memory = zip(*(measure(run) for _ in range(args.rounds)), strict=True)
+        report, imports = ["-m", "recipes.report", str(run)], ["-c", "import trl, peft, datasets, torch"]
+        # In turns, so that a busy machine slows both.
+        rounds = [(measure(report), measure(imports)) for _ in range(args.rounds)]
+        (seconds, memory), (baseline, _) = (zip(*side, strict=True) for side in zip(*rounds, strict=True))
         result = {
             "what": "python -m recipes.report on one run, the whole process",
             "seconds": {"median": round(statistics.median(seconds), 2), "low": round(min(seconds), 2)}
             | {"high": round(max(seconds), 2)},
+            "seconds_of_the_imports_of_training": round(statistics.median(baseline), 2),
+            "ratio_to_the_imports_of_training": round(
+                statistics.median(a / b for a, b in zip(seconds, baseline, strict=True)), 2
+            ),
             "peak_memory_mb": round(max(memory)),
             "file_mb": round((run / "report.html").stat().st_size / 1e6, 2),
             "run_mb": round(sum(file.stat().st_size for file in run.rglob("*.jsonl")) / 1e6, 1),
@@ -54,10 +62,10 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
-def measure(run: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MB of one `python -m recipes.report`."""
+def measure(argv: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory in MB of one Python process."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "recipes.report", str(run)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

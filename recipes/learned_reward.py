@@ -4,6 +4,7 @@ A learned reward is a proxy: it says what it has learned to say of texts like th
 for texts that are unlike them. Measure the truth beside it: `--measure_only`, and `make overoptimize-word_problems`.
 """
 
+import contextlib
 import functools
 import json
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def scores_of(model, tokenizer, texts: list[str]) -> list[float]:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # behind which the last token is looked for
+    half = model.dtype in (torch.bfloat16, torch.float16)  # a head that was trained is in float32
+    precision = torch.autocast(model.device.type, model.dtype) if half else contextlib.nullcontext()
     encoded = [tokenizer(text)["input_ids"] for text in texts]
     order = sorted(range(len(texts)), key=lambda i: -len(encoded[i]))
     scores = [0.0] * len(texts)
@@ -98,7 +101,9 @@ def scores_of(model, tokenizer, texts: list[str]) -> list[float]:
         batch = tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, padding_side="right", return_tensors="pt").to(
             model.device
         )
-        for i, score in zip(rows, model(**batch, use_cache=False).logits[:, 0].float().tolist(), strict=True):
+        with precision:
+            logits = model(**batch, use_cache=False).logits
+        for i, score in zip(rows, logits[:, 0].float().tolist(), strict=True):
             scores[i] = score
     model.train(was_training)
     return scores

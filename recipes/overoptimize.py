@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     folder, stages = Path(args.output_dir), stages_of(args)
     for name, (recipe, settings) in stages.items():
         not_yet = (PROXY, "measure_only")  # the proxy is not there yet, and without it nothing would be trained on
-        check_stage(name, recipe, {key: value for key, value in settings.items() if key not in not_yet}, args.machine)
+        kind = "rm" if recipe == "reward_model" else recipe
+        check_stage(name, kind, {key: value for key, value in settings.items() if key not in not_yet}, args.machine)
     read_pipeline(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

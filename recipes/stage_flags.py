@@ -24,7 +24,7 @@ FLAGS_OF = {
     "sft": (SFTDefaults, SFTArguments),
     "sample": (SampleConfig, SampleArguments),
     "ppo": (PPODefaults, RecipeArguments),
-    "reward_model": (RewardModelDefaults, RewardModelArguments),
+    "rm": (RewardModelDefaults, RewardModelArguments),
 }
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import rewards
+from recipes.reporting.overoptimization_page import FLAG, lost, told
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -70,3 +71,22 @@ def test_the_costs_of_the_sandbox_are_those_of_the_committed_run():
     assert {name for name, *_ in rows} == ratios.keys()
     for name, *figures in rows:
         assert [float(figure) for figure in figures] == [ratios[name][key] for key in ("ratio", "lowest", "highest")]
+
+
+def test_the_costs_of_the_report_and_of_the_live_panel_are_those_of_the_committed_runs():
+    report, live = (
+        json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text()) for name in ("report", "live_panel")
+    )
+    text = " ".join(README.split())
+    assert f"{report['file_mb']} MB, in {report['ratio_to_the_imports_of_training']} times the time" in text
+    assert f"the live panel takes {100 * live['ratio']:.1f} % of the time of a training step" in text
+
+
+def test_the_table_of_proxy_and_gold_is_that_of_the_committed_run():
+    result = json.loads((ROOT / "benchmarks" / "results" / "overoptimization-word_problems.json").read_text())
+    rows = dict(re.findall(r"^\| `(--(?:beta|kl_coef) [\d.]+)` +\|(.+)\|$", README, re.MULTILINE))
+    assert len(rows) == len(result["runs"]) == 6
+    for name, points in result["runs"].items():
+        trainer, _, coef = name.partition("-")
+        cells = [cell.strip() for cell in rows[f"--{FLAG[trainer]} {coef}"].split("|")]
+        assert cells == [trainer.upper(), *told(points), f"{lost(points):.2f}"]

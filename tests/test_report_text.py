@@ -43,10 +43,10 @@ def test_marked_text_is_markup_without_markup_of_its_own(text):
     assert "<" not in bare and ">" not in bare and bare.unescape() == visible(text)
 
 
-def test_short_thoughts_are_open_long_ones_and_long_answers_folded():
+def test_long_answers_are_folded_behind_their_beginning():
     short, long = shown("<think>a</think>b", "f"), shown(f"<think>{'a' * 500}</think>{'b' * 1000}", "f")
-    assert short.thought_open and not short.folded and not short.cut
-    assert not long.thought_open and long.folded and long.opening.startswith("bbb") and len(long.opening) < 300
+    assert short.answer == "b" and not short.folded and not short.cut
+    assert long.folded and long.opening.startswith("bbb") and len(long.opening) < 300
     assert long.thought_length == 515 and long.answer == "b" * 1000
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from statistics import fmean, pstdev
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from recipes import grpo, ppo, reward_model
 from recipes.errors import InputError
 from recipes.learned_reward import LearnedReward, scores_of
 from recipes.models import STARTER_FOLDER
+from recipes.pairs import preference_pairs
 from recipes.tasks import load_task
 from recipes.tasks.word_problems import generate
 
@@ -79,6 +81,18 @@ def test_its_reward_is_the_score_in_units_of_the_held_out_pairs(whole):
     alone = [reward(prompts=[p], completions=[c])[0] for p, c in zip(prompts, said, strict=True)]
     assert found == pytest.approx(alone, abs=1e-4)  # neither padding nor the order matters
     assert len(set(found)) > 3
+
+
+def test_it_orders_the_held_out_pairs_as_the_trained_model_did(whole):
+    reward, result = LearnedReward(str(whole)), result_of(whole)
+    pairs, _ = preference_pairs(rows_of(whole / "samples" / "held_out.jsonl"), TASK, seed=42)
+    prompts = [pair["prompt"] for pair in pairs]
+    chosen, rejected = (
+        reward(prompts=prompts, completions=[p[side] for p in pairs]) for side in ("chosen", "rejected")
+    )
+    assert result["held_out_pairs"] == len(pairs)
+    assert result["pair_accuracy"] == sum(a > b for a, b in zip(chosen, rejected, strict=True)) / len(pairs)
+    assert (fmean(chosen + rejected), pstdev(chosen + rejected)) == pytest.approx((0, 1), abs=1e-3)
 
 
 def test_the_score_is_read_at_the_last_token(whole):
@@ -190,3 +204,11 @@ def test_a_reward_model_that_transformers_saved_is_taken_as_it_is(whole, tmp_pat
 def test_a_missing_folder_of_a_run_is_told_at_once():
     with pytest.raises(InputError, match="does not exist"):
         LearnedReward("runs/none")
+
+
+def test_it_is_trained_and_read_in_bfloat16_as_on_a_gpu(write_jsonl):
+    file = write_jsonl(sampled([3, 2, 0, 1]))
+    reward_model.main([*SMALL, "--samples", str(file), "--max_steps", "1", "--dtype", "bfloat16", "--bf16", "True"])
+    reward = LearnedReward("runs/rm-word_problems")
+    assert reward.model[0].dtype == torch.bfloat16
+    assert math.isfinite(reward(["What is 1 + 2?"], ["<answer>3</answer>"])[0])

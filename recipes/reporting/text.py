@@ -12,7 +12,6 @@ from rewards.completions import completion_text
 LONGEST = 10_000  # characters of a completion that a page holds
 FOLDED = 700  # characters of an answer from which on it is folded
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, format, surrogate, private, unassigned, separators
-SHORT_THOUGHT = 240  # characters of a thought up to which it is shown unfolded
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,6 @@ class Shown:
     lead: Markup
     thought: Markup  # with its tags; empty where there is none
     thought_length: int  # characters
-    thought_open: bool  # short enough to be shown unfolded
     answer: Markup
     folded: bool  # the answer is long
     opening: Markup  # of a long answer: its first characters
@@ -42,7 +40,6 @@ def shown(value, file: str) -> Shown:
         lead=marked(lead),
         thought=marked(thought),
         thought_length=len(thought),
-        thought_open=len(thought) <= SHORT_THOUGHT,
         answer=marked(answer),
         folded=len(answer) > FOLDED,
         opening=marked(answer[: FOLDED // 3].strip() + " ...") if len(answer) > FOLDED else Markup(),

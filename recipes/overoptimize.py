@@ -90,7 +90,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", help="As in the recipes.")
     parser.add_argument("--kl_coefs", type=float, nargs="+", default=[0.001, 0.03, 0.3], help="Weights of the KL.")
     parser.add_argument("--trainers", nargs="+", choices=[*FLAG], default=[*FLAG], help="Which; default: both.")
-    parser.add_argument("--max_steps", type=int, default=60, help="Of each training.")
+    parser.add_argument("--max_steps", type=int, default=45, help="Of each training.")
     parser.add_argument("--sample_prompts", type=int, default=60, help="Prompts whose pairs the proxy is trained on.")
     parser.add_argument("--num_train_epochs", type=float, default=6, help="Of the proxy, over its pairs.")
     parser.add_argument("--num_generations", type=int, default=64, help="Samples that the best is taken of.")

@@ -183,7 +183,7 @@ def test_fewer_rows_than_a_batch_needs(refused, write_jsonl, problems):
         ("--chat_template_kwargs thinking", "--chat_template_kwargs must be JSON in braces"),
         ("--output_dir=", "--output_dir is empty"),
         ("--output_dir /proc/none", "cannot be written"),
-        ("--report_to tensorbored", "The trainer refuses these settings"),
+        ("--report_to tensorbored", "Did you mean tensorboard?"),
         ('--model_init_kwargs {"foo":1} --output_dir runs/y', "The trainer refuses these settings"),
         ("--loss_type dapoo", "Unknown --loss_type 'dapoo'. Did you mean dapo?"),
         ("--use_peft False", "4-bit weights cannot be trained themselves"),

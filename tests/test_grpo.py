@@ -106,13 +106,26 @@ def test_a_run_leaves_everything_in_its_folder_and_uploads_nothing(capsys):
     assert {"reward", "rewards/correctness_reward/mean", "entropy", "completions/mean_length"} <= metrics[0].keys()
 
     assert {path.name for path in (run / "samples").iterdir()} == {
-        *("before.jsonl", "after.jsonl", "step_000001.jsonl", "step_000002.jsonl", "step_000003.jsonl")
+        *("before.jsonl", "after.jsonl", "step_000001.jsonl", "step_000002.jsonl", "step_000003.jsonl"),
+        *("before_sampled.jsonl", "after_sampled.jsonl", "during_000001.jsonl", "during_000002.jsonl"),
     }
     samples = [json.loads(line) for line in (run / "samples" / "step_000002.jsonl").read_text().splitlines()]
     assert len(samples) == 16
     correctness = sum(sample["correctness_reward"] for sample in samples) / 16
     assert correctness == pytest.approx(metrics[1]["rewards/correctness_reward/mean"])
     assert {"think_format_reward", "extracted_answer", "gold_answer", "advantage"} <= samples[0].keys()
+
+    totals = [s["correctness_reward"] + 0.2 * s["think_format_reward"] for s in samples]
+    groups = [totals[:8], totals[8:]]  # TRL's own share takes the rounding of 1.0 + 0.2 for a spread
+    assert metrics[1]["frac_reward_zero_std"] == sum(max(g) - min(g) < 1e-6 for g in groups) / 2
+    during = [json.loads(line) for line in (run / "samples" / "during_000002.jsonl").read_text().splitlines()]
+    after = [json.loads(line) for line in (run / "samples" / "after.jsonl").read_text().splitlines()]
+    assert [row["question"] for row in during] == [row["question"] for row in after]  # the first 8 of 8
+    sampled = [json.loads(line) for line in (run / "samples" / "after_sampled.jsonl").read_text().splitlines()]
+    assert len(sampled) == 8 and all(len(row["completions"]) == 8 for row in sampled)
+    assert any(len(set(row["completions"])) > 1 for row in sampled)  # at the temperature of training
+    report = (run / "report.html").read_text()
+    assert "<script" not in report and during[0]["question"] in report
 
     assert (run / "adapter" / "adapter_model.safetensors").exists()
     assert (run / "curve.png").stat().st_size > 10_000

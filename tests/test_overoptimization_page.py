@@ -38,10 +38,12 @@ def test_gold_that_falls_while_the_proxy_rises_is_said_with_its_flag_and_numbers
     headline, sentence = verdict({"grpo-0.001": FOOLED, "ppo-0.3": HELD})
     assert headline == "The proxy rose, the truth fell"
     assert sentence.replace("\N{NO-BREAK SPACE}", " ") == (
-        "With GRPO, --beta 0.001 the proxy rose from 0.8 to 1 while the share of right answers fell from 70.0 % to "
+        "With GRPO, --beta 0.001 the proxy rose (0.8 to 1) while the share of right answers fell from 70.0 % to "
         "10.0 %. PPO, --kl_coef 0.3 ended with 88.0 % right answers."
     )
-    assert verdict({"grpo-0.3": HELD})[0] == "The gold held"
+    assert verdict({"grpo-0.3": HELD})[0] == "No over-optimization seen"
+    flat = points((0.2, -0.3, 0.5), (2.0, 1.0, 0.8), (5.0, 0.98, 0.6))
+    assert verdict({"grpo-0.001": flat})[0] == "The proxy stayed high, the truth fell"
 
 
 def test_the_page_has_two_figures_for_each_trainer_and_a_row_for_each_run(folder):

@@ -14,6 +14,7 @@ from recipes.reporting.verdict import Verdict, percent
 
 FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of the KL
 LOST = 0.1  # of the share of right answers, from its peak: several times the noise of a mean over ten steps
+UNNOTICED = 0.1  # standard deviations by which the proxy may have fallen since
 PANELS = (
     ("proxy", "the reward model's score, in standard deviations", "It rises in every run: it is what is trained on."),
     ("gold", "share of right answers, by rule", "Where it turns down while the proxy rises, the proxy is fooled."),
@@ -63,7 +64,8 @@ def lost(points: list[dict]) -> float:
 
 
 def is_fooled(points: list[dict]) -> bool:
-    return lost(points) > LOST and points[-1]["proxy"] >= peak_of(points)["proxy"]
+    """The gold fell from its peak, and the proxy has not noticed."""
+    return lost(points) > LOST and points[-1]["proxy"] > peak_of(points)["proxy"] - UNNOTICED
 
 
 def verdict(runs: dict[str, list[dict]]) -> tuple[str, str]:
@@ -72,12 +74,13 @@ def verdict(runs: dict[str, list[dict]]) -> tuple[str, str]:
     best = max(runs, key=lambda name: runs[name][-1]["gold"])
     ended = f"{label_of(best)} ended with {percent(runs[best][-1]['gold'])} right answers."
     if not fooled:
-        return "The gold held", f"In no run did it fall while the proxy rose. {ended}"
+        return "No over-optimization seen", f"In no run did the gold fall while the proxy stayed high. {ended}"
     worst = max(fooled, key=lambda name: lost(fooled[name]))
     peak, end = peak_of(runs[worst]), runs[worst][-1]
-    return "The proxy rose, the truth fell", (
-        f"With {label_of(worst)} the proxy rose from {short(peak['proxy'])} to {short(end['proxy'])} while the share "
-        f"of right answers fell from {percent(peak['gold'])} to {percent(end['gold'])}. {ended}"
+    went = "rose" if end["proxy"] > peak["proxy"] else "stayed high"
+    return f"The proxy {went}, the truth fell", (
+        f"With {label_of(worst)} the proxy {went} ({short(peak['proxy'])} to {short(end['proxy'])}) while the share of "
+        f"right answers fell from {percent(peak['gold'])} to {percent(end['gold'])}. {ended}"
     )
 
 

@@ -14,11 +14,10 @@ from trl import get_peft_config
 from recipes import hardware
 from recipes.arguments import RecipeArguments, RecipeParser
 from recipes.errors import InputError
-from recipes.guard import GuardedReward
 from recipes.held_out import HeldOut
 from recipes.interrupt import save_on_interrupt
 from recipes.models import SCORE_HEAD, find_model, load_model
-from recipes.preflight import Checked, preflight
+from recipes.preflight import Checked, guarded, preflight
 from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
 from recipes.report import plot_curve, print_result, write_report
@@ -105,7 +104,7 @@ def begin(
 def check(job: Job, model_args: QLoRA) -> Checked:
     """The preflight, with another model than the job's where that is asked for."""
     if not needs_model(job.args):
-        return Checked(None, None, None, [GuardedReward(reward) for reward in job.task.reward_funcs], None)
+        return Checked(None, None, None, guarded(job.task), None)
     samples_are_data = job.parser.trainer in ("dpo", "sft", "rm")
     return preflight(job.args, job.config, model_args, job.task, job.parser.machine, samples_are_data)
 

@@ -69,10 +69,12 @@ class LearnedReward:
         """The model and its tokenizer, loaded as the run that made it had them."""
         settings = {"dtype": "auto", "load_in_4bit": False} | loading_of(self.name, OF_LOADING)
         model_args = QLoRA(model_name_or_path=self.name, **settings)
-        with refused_settings("The reward model"):
+        try:
             model = load_model(self.name, Loading(), model_args, scores=True)
-            tokenizer = AutoTokenizer.from_pretrained(find_model(self.name).base)
-        return model, tokenizer
+            with refused_settings("The tokenizer"):
+                return model, AutoTokenizer.from_pretrained(find_model(self.name).base)
+        except InputError as error:
+            raise InputError(f"--reward_model {self.name} cannot be loaded: {error}") from error
 
     def as_text(self, prompts: list, completions: list[str]) -> list[str]:
         tokenizer, config = self.model[1], Loading()

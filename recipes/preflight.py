@@ -38,7 +38,7 @@ class Checked:
     tokenizer: PreTrainedTokenizerBase
     train: Dataset  # with the column `prompt`
     held_out: Dataset
-    rewards: list[GuardedReward]
+    rewards: list[Callable]
     samples: list[dict] | None  # scored, of --samples, within the asked pass rates
 
 
@@ -57,7 +57,7 @@ def preflight(
     template = {**(config.chat_template_kwargs or {}), "add_generation_prompt": True, "tokenize": False}
     prompt_of, prefill = _check_template(tokenizer, task, template)
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
-    rewards = [GuardedReward(r, "" if isinstance(r, LearnedReward) else prefill) for r in task.reward_funcs]
+    rewards = guarded(task, prefill)
     samples = None
     if args.samples:
         samples = read_samples(args.samples, args.task, needs=[task.correctness.__name__, task.format.__name__])
@@ -103,6 +103,11 @@ def preflight(
             "--per_device_train_batch_size first, then --max_completion_length, or take a smaller model."
         )
     return Checked(tokenizer, train, held_out, rewards, samples)
+
+
+def guarded(task: Task, prefill: str = "") -> list[Callable]:
+    """The rewards of `task`; a rule that raises does not end a run, a reward model does: no row is to blame."""
+    return [r if isinstance(r, LearnedReward) else GuardedReward(r, prefill) for r in task.reward_funcs]
 
 
 def _chooses(args) -> bool:

@@ -309,6 +309,11 @@ LATIN = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
 LATIN.isatty = lambda: True
 
 
+def in_words(how: dict) -> str:
+    """The same in every process that collects the tests: no address of an object."""
+    return ", ".join(f"{name}={value.__class__.__name__ if name == 'file' else value}" for name, value in how.items())
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -316,13 +321,13 @@ LATIN.isatty = lambda: True
         *({"JPY_PARENT_PID": "7"}, {"file": io.StringIO()}, {"file": LATIN}),
         {"file": io.StringIO(), "FORCE_COLOR": "1"},
     ],
-    ids=str,
+    ids=in_words,
 )
 def test_elsewhere_there_are_lines(monkeypatch, capsys, how):
     assert isinstance(chosen(monkeypatch, capsys, **how), Lines)
 
 
-@pytest.mark.parametrize("how", [{"TERM": "dumb"}, {"file": io.StringIO()}, {"file": LATIN}], ids=str)
+@pytest.mark.parametrize("how", [{"TERM": "dumb"}, {"file": io.StringIO()}, {"file": LATIN}], ids=in_words)
 def test_to_ask_for_the_panel_where_it_cannot_be_is_said(monkeypatch, capsys, how):
     shown = chosen(monkeypatch, capsys, watch=True, **how)
     file = sys.stdout

@@ -201,6 +201,20 @@ def test_a_reward_model_that_transformers_saved_is_taken_as_it_is(whole, tmp_pat
     assert math.isfinite(score)
 
 
+def test_a_reward_model_that_cannot_be_loaded_ends_the_run_with_a_sentence(whole, tmp_path, capsys):
+    shutil.copytree(whole, broken := tmp_path / "broken")
+    (broken / "adapter" / "adapter_model.safetensors").write_bytes(b"none")
+    rest = ["--per_device_train_batch_size", "16", "--max_steps", "1", "--eval_samples", "4", "--report_to", "none"]
+    with pytest.raises(SystemExit) as stop:
+        grpo.main([*rest, "--reward_model", str(broken)])
+    said = capsys.readouterr().err
+    assert (
+        stop.value.code == 2
+        and f"error: --reward_model {broken} cannot be loaded: " in said
+        and "Traceback" not in said
+    )
+
+
 def test_a_missing_folder_of_a_run_is_told_at_once():
     with pytest.raises(InputError, match="does not exist"):
         LearnedReward("runs/none")

@@ -88,14 +88,33 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--task", default="gsm8k")
     for name in ("dataset_name", "dataset_config", "model_name_or_path", "output_dir"):
         parser.add_argument(f"--{name}", help="As in the recipes.")
-    parser.add_argument("--kl_coefs", type=float, nargs="+", default=[0.001, 0.03, 0.3], help="Weights of the KL.")
-    parser.add_argument("--trainers", nargs="+", choices=[*FLAG], default=[*FLAG], help="Which; default: both.")
-    parser.add_argument("--max_steps", type=int, default=45, help="Of each training.")
-    parser.add_argument("--sample_prompts", type=int, default=60, help="Prompts whose pairs the proxy is trained on.")
-    parser.add_argument("--num_train_epochs", type=float, default=6, help="Of the proxy, over its pairs.")
-    parser.add_argument("--num_generations", type=int, default=64, help="Samples that the best is taken of.")
-    parser.add_argument("--num_prompts", type=int, default=64, help="Held-out problems that are sampled for that.")
-    parser.add_argument("--eval_samples", type=int, default=100, help="Held-out problems, before and after each.")
+    parser.add_argument(
+        "--kl_coefs",
+        type=float,
+        nargs="+",
+        default=[0.001, 0.03, 0.3],
+        help="Weights of the KL (default: 0.001 0.03 0.3).",
+    )
+    parser.add_argument("--trainers", nargs="+", choices=[*FLAG], default=[*FLAG], help="Which (default: both).")
+    parser.add_argument("--max_steps", type=int, default=45, help="Of each training (default: %(default)s).")
+    parser.add_argument(
+        "--sample_prompts",
+        type=int,
+        default=60,
+        help="Prompts whose pairs the proxy is trained on (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--num_train_epochs", type=float, default=6, help="Of the proxy, over its pairs (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--num_generations", type=int, default=64, help="Samples that the best is taken of (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--num_prompts", type=int, default=64, help="Held-out problems sampled for that (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--eval_samples", type=int, default=100, help="Held-out problems, around each (default: %(default)s)."
+    )
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--report_to", default="none", help="As in the recipes.")
     parser.add_argument("--overwrite", action="store_true", help="Do everything anew.")

@@ -38,10 +38,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m recipes.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="The folder of a run or of a pipeline.")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="FOLDER", help="The folder of a run or of a pipeline.")
     parser.add_argument("--output", type=Path, metavar="FILE", help="Where to write; default: see above.")
     parser.error = refuse
     args = parser.parse_args(argv)
+    if not args.runs:
+        raise InputError("Name the folder of a run: make report RUN=runs/grpo-gsm8k.")
     folders = list(dict.fromkeys(folder.expanduser() for folder in args.runs))
     if len(folders) == 1:
         path = write_report(folders[0], args.output)
@@ -122,6 +124,9 @@ def print_result(run: Run) -> None:
     """The table of `result.json` and three held-out problems, before and after."""
     console, result = Console(), run.result
     before, after = result.get("before"), result.get("after")
+    if "pair_accuracy" in result:  # a reward model's
+        told = "{:.3f} of {} held-out pairs are in the right order (95 % interval {:.3f}-{:.3f})."
+        print(told.format(result["pair_accuracy"], result["held_out_pairs"], *result["pair_ci95"]))
     if not before or not after:
         return
     table = Table(box=box.SIMPLE_HEAD, title=f"{after['n']} held-out problems", title_justify="left")

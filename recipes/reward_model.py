@@ -98,7 +98,6 @@ def judge(trainer: RewardTrainer, rows: Dataset, held_out: Dataset | None) -> di
         return scale
     right = sum(chosen > rejected for chosen, rejected in zip(scores[: len(pairs)], scores[len(pairs) :], strict=True))
     low, high = wilson_interval(right, len(pairs))
-    print(f"{right / len(pairs):.3f} of {len(pairs)} held-out pairs are in the right order ({low:.3f}-{high:.3f}).")
     return {"pair_accuracy": right / len(pairs), "pair_ci95": [low, high], "held_out_pairs": len(pairs), **scale}
 
 

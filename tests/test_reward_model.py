@@ -160,6 +160,13 @@ def test_a_preference_set_is_split_and_judged(write_jsonl):
     assert not Path("runs/rm-word_problems/samples.jsonl").exists()
 
 
+def test_a_finished_run_says_again_what_it_found(whole, capsys):
+    reward_model.main([*SMALL, "--output_dir", str(whole)])
+    said, result = capsys.readouterr().out, result_of(whole)
+    assert f"{result['pair_accuracy']:.3f} of {result['held_out_pairs']} held-out pairs are in the right order" in said
+    assert "is finished, nothing was trained" in said
+
+
 def test_samples_that_exist_are_paired(write_jsonl):
     file = write_jsonl(sampled([3, 2, 0, 1]))
     reward_model.main([*SMALL, "--samples", str(file), "--max_steps", "1"])

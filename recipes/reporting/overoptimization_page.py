@@ -16,7 +16,7 @@ FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of
 LOST = 0.1  # of the share of right answers, from its peak: several times the noise of a mean over ten steps
 UNNOTICED = 0.1  # standard deviations by which the proxy may have fallen since
 PANELS = (
-    ("proxy", "the reward model's score, in standard deviations", "It rises in every run: it is what is trained on."),
+    ("proxy", "the reward model's score, in standard deviations", "What is trained on: it should rise."),
     ("gold", "share of right answers, by rule", "Where it turns down while the proxy rises, the proxy is fooled."),
 )
 

@@ -30,9 +30,9 @@ from recipes.models import find_model
 from recipes.record import read_metrics
 from recipes.report import write_report
 from recipes.reporting.overoptimization_page import FLAG, lost, peak_of
-from recipes.run import lock, write_atomically
+from recipes.run import write_atomically
 from recipes.stage_flags import check_stage, refuse
-from recipes.stages import delete_stages, read_pipeline, run_stage, write_pipeline
+from recipes.stages import delete_stages, made_and_locked, read_pipeline, run_stage, write_pipeline
 from recipes.tasks import load_task
 
 PROXY = "reward_model"
@@ -51,13 +51,11 @@ def main(argv: list[str] | None = None) -> None:
         not_yet = (PROXY, "measure_only")  # the proxy is not there yet, and without it nothing would be trained on
         kind = "rm" if recipe == "reward_model" else recipe
         check_stage(name, kind, {key: value for key, value in settings.items() if key not in not_yet}, args.machine)
-    read_pipeline(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder)
-    except OSError as error:
-        raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}.") from error
-    with held:
+    old = read_pipeline(folder)
+    if old and (old.get("pipeline"), old.get("task")) != ("overoptimize", args.task):
+        held = f"the pipeline {old.get('pipeline')} of {old.get('task')}"
+        raise InputError(f"{folder} holds {held}: choose another --output_dir.")
+    with made_and_locked(folder):
         if args.overwrite:
             delete_stages([folder / name for name in stages])
         write_pipeline(folder, {"pipeline": "overoptimize", "task": args.task})

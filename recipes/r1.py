@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes import hardware
-from recipes.errors import InputError, exit_kindly
+from recipes.errors import exit_kindly
 from recipes.models import find_model
-from recipes.run import is_worth_keeping, lock, read_yaml
+from recipes.run import is_worth_keeping, read_yaml
 from recipes.stage_flags import check_stage, parse_pipeline
 from recipes.stages import (
     delete_stages,
     has_begun,
+    made_and_locked,
     print_stages,
     run_stage,
     stages_left_out,
@@ -79,12 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         for stage in stages
     }
     left_out = stages_left_out(args, stages)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder)
-    except OSError as error:
-        raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}.") from error
-    with held:
+    with made_and_locked(folder):
         run_stages(args, stages, flags, left_out, completions_per_step(checked[stages[-1].name]))
 
 

@@ -46,6 +46,15 @@ def read_pipeline(folder: Path) -> dict:
     return {}
 
 
+def made_and_locked(folder: Path):
+    """The lock file of a pipeline's folder, which is made; raises `InputError` where that cannot be, or it is held."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock(folder)
+    except OSError as error:
+        raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}.") from error
+
+
 def write_pipeline(folder: Path, pipeline: dict) -> None:
     write_atomically(folder / "pipeline.yaml", FIRST_LINE + yaml.safe_dump(pipeline, sort_keys=False))
 

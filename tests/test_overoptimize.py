@@ -7,6 +7,7 @@ import pytest
 
 from recipes import overoptimize
 from recipes.overoptimize import WINDOW, curve, kl_of_a_completion, stages_of
+from recipes.stages import write_pipeline
 
 TINY = [
     *("--task", "word_problems", "--kl_coefs", "0.01", "0.5", "--trainers", "ppo", "--max_steps", "2"),
@@ -76,6 +77,15 @@ def test_points_are_means_over_ten_steps_and_kl_is_of_a_completion(tmp_path):
 def test_bad_input_is_one_sentence_before_anything_is_run(refused_by, argv, sentence):
     assert sentence in refused_by(overoptimize.main, *TINY, *argv)
     assert not FOLDER.exists()
+
+
+def test_the_folder_of_another_pipeline_is_left_alone(refused_by):
+    FOLDER.mkdir()
+    write_pipeline(FOLDER, {"pipeline": "r1", "task": "gsm8k"})
+    before = (FOLDER / "pipeline.yaml").read_text()
+    said = refused_by(overoptimize.main, *TINY, "--overwrite")
+    assert "over holds the pipeline r1 of gsm8k: choose another --output_dir." in said
+    assert (FOLDER / "pipeline.yaml").read_text() == before
 
 
 def test_a_folder_of_something_else_is_left_alone(refused_by):

@@ -7,14 +7,16 @@ for texts that are unlike them. Measure the truth beside it: `--measure_only`, a
 import contextlib
 import functools
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from recipes import hub
-from recipes.errors import InputError, near_path, refused_settings
+from recipes.errors import InputError, near_path, one_line, refused_settings
 from recipes.models import find_model, load_model, loading_of
 from recipes.qlora import QLoRA
 from recipes.run import is_run
@@ -42,9 +44,9 @@ class LearnedReward:
         name (`str`): the folder of a run of recipes/reward_model.py, or any model of transformers' class for sequence
             classification with one label: a hub id or a folder.
 
-    Called as TRL calls a reward. Range: any real number. A run's scores are given in units of their standard deviation
-    over held-out samples of the model that it was made for, less their mean, so that 0 is what that model's completions
-    earn on average, and `kl_coef` means the same for every reward model; another model's scores are given as they are.
+    Called as TRL calls a reward. Range: any real number. A run's scores are given less their mean over its held-out
+    pairs, in units of their standard deviation, so that a weight of the KL means about the same for every reward model;
+    another model's scores are given as they are.
     Never `None`. The model is loaded at the first call, onto the machine's GPU where there is one in use.
 
     Raises `InputError` where `name` is no reward model, as far as its folder tells.
@@ -70,7 +72,8 @@ class LearnedReward:
         settings = {"dtype": "auto", "load_in_4bit": False} | loading_of(self.name, OF_LOADING)
         model_args = QLoRA(model_name_or_path=self.name, **settings)
         try:
-            model = load_model(self.name, Loading(), model_args, scores=True)
+            with unchanged_randomness():  # it is loaded in the midst of a run
+                model = load_model(self.name, Loading(), model_args, scores=True)
             with refused_settings("The tokenizer"):
                 return model, AutoTokenizer.from_pretrained(find_model(self.name).base)
         except InputError as error:
@@ -81,7 +84,24 @@ class LearnedReward:
         asked = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
         end = end_of_turn(tokenizer, config)
         asked = prompts_to_train_on(tokenizer, asked, config)
-        return [prompt + completion + end for prompt, completion in zip(asked, completions, strict=True)]
+        return [ended(prompt + text + end, tokenizer) for prompt, text in zip(asked, completions, strict=True)]
+
+
+def ended(text: str, tokenizer) -> str:
+    """`text` to its end, as TRL's RewardTrainer reads what it trains on."""
+    return text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token
+
+
+@contextlib.contextmanager
+def unchanged_randomness():
+    """What is drawn inside, or seeded, changes nothing of what is drawn afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @torch.inference_mode()
@@ -124,19 +144,22 @@ def check_reward_model(name: str) -> None:
             raise InputError(f"--reward_model {name} cannot be read: result.json is broken.") from error
         if "score_std" not in result:
             raise InputError(f"--reward_model {name} is a run of another kind: {make}")
-    elif not folder.is_dir():
-        if hub.is_local_path(name):
-            raise InputError(
-                f"--reward_model {name} does not exist: give a run, a folder or a hub id.{near_path(name)}"
-            )
+    elif hub.is_local_path(name) and not folder.is_dir():
+        raise InputError(f"--reward_model {name} does not exist: give a run, a folder or a hub id.{near_path(name)}")
+    elif "SEQ_CLS" not in (kinds := kinds_of(name)) and "SequenceClassification" not in kinds:
+        raise InputError(f"--reward_model {name} writes texts and scores none: {make}")
+
+
+def kinds_of(name: str) -> str:
+    """What the configuration of a model or of an adapter says that it is for."""
+    source = find_model(name)
+    if not Path(source.base).is_dir():
         hub.go_offline_if_unreachable()
-    else:
-        source = find_model(name)
-        file = (source.adapter or Path(source.base)) / ("adapter_config.json" if source.adapter else "config.json")
-        try:
-            said = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"--reward_model {name} cannot be read: {file.name} is missing or broken.") from error
-        kinds = str(said.get("task_type") if source.adapter else said.get("architectures"))
-        if "SEQ_CLS" not in kinds and "SequenceClassification" not in kinds:
-            raise InputError(f"--reward_model {name} writes texts and scores none: {make}")
+    try:
+        if source.adapter:
+            return str(
+                json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf-8")).get("task_type")
+            )
+        return str(AutoConfig.from_pretrained(source.base).architectures)
+    except Exception as error:  # transformers raises many kinds
+        raise InputError(f"--reward_model {name} cannot be read: {one_line(error)}") from error

@@ -32,10 +32,11 @@ from recipes.report import write_report
 from recipes.reporting.overoptimization_page import FLAG, lost, peak_of
 from recipes.run import write_atomically
 from recipes.stage_flags import check_stage, refuse
-from recipes.stages import delete_stages, made_and_locked, read_pipeline, run_stage, write_pipeline
+from recipes.stages import delete_stages, has_ended, made_and_locked, read_pipeline, run_stage, write_pipeline
 from recipes.tasks import load_task
 
 PROXY = "reward_model"
+RESULTS = ("result.json", "overoptimization.png", "report.html")
 WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
 WIDTH = 100  # of the table
@@ -58,7 +59,11 @@ def main(argv: list[str] | None = None) -> None:
     with made_and_locked(folder):
         if args.overwrite:
             delete_stages([folder / name for name in stages])
-        write_pipeline(folder, {"pipeline": "overoptimize", "task": args.task})
+        if not all(has_ended(folder / name, settings) for name, (_, settings) in stages.items()):
+            for name in RESULTS:  # of what is about to be replaced
+                (folder / name).unlink(missing_ok=True)
+        pipeline = {"pipeline": "overoptimize", "task": args.task, "model_name_or_path": args.model_name_or_path}
+        write_pipeline(folder, pipeline)
         for number, (name, (recipe, settings)) in enumerate(stages.items(), start=1):
             print(f"\n{number} of {len(stages)}: {name}", flush=True)
             run_stage(recipe, settings)
@@ -117,12 +122,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--report_to", default="none", help="As in the recipes.")
     parser.add_argument("--overwrite", action="store_true", help="Do everything anew.")
     args = parser.parse_args(argv)
-    if min(args.kl_coefs) <= 0:
+    if not all(0 < coef < math.inf for coef in args.kl_coefs):
         raise InputError("--kl_coefs are above 0: without a weight the KL is not measured. Give a small one, 0.001.")
     args.machine, named = hardware.detect(), {name: value for name, value in vars(args).items() if value is not None}
     load_task(args.task)
     args.task = hardware.task_for(args.machine, args.task, named)
     args.output_dir = args.output_dir or f"runs/overoptimize-{args.task}"
+    begun = read_pipeline(Path(args.output_dir))
+    if args.model_name_or_path is None and not args.overwrite:  # whatever memory is free today
+        args.model_name_or_path = begun.get("model_name_or_path")
     if args.model_name_or_path is None:
         args.model_name_or_path = hardware.defaults(args.machine, load_task(args.task), named)["model_name_or_path"]
     return args
@@ -157,30 +165,33 @@ def stages_of(args: argparse.Namespace) -> dict[str, tuple[str, dict]]:
 
 def curve(folder: Path, gold: str) -> list[dict]:
     """A run's `kl` (nats a completion), `proxy` and `gold` at each step: means over the last ten."""
-    rows = read_metrics(SimpleNamespace(folder=folder))
+    rows = [row for row in read_metrics(SimpleNamespace(folder=folder)) if None not in figures_of(row, gold)]
+    if not rows:
+        raise InputError(
+            f"{folder} has logged no step with finite figures: lower --learning_rate, or raise --max_steps."
+        )
     points = []
     for end in range(min(WINDOW, len(rows)), len(rows) + 1):
         some = rows[max(0, end - WINDOW) : end]
-        points.append(
-            {
-                "step": some[-1]["step"],
-                "kl": fmean(kl_of_a_completion(row) for row in some),
-                "proxy": fmean(row[f"rewards/{PROXY}/mean"] for row in some),
-                "gold": fmean(row[f"rewards/{gold}/mean"] for row in some),
-            }
-        )
+        kl, proxy, right = map(fmean, zip(*(figures_of(row, gold) for row in some), strict=True))
+        points.append({"step": some[-1]["step"], "kl": kl, "proxy": proxy, "gold": right})
     return points
 
 
-def kl_of_a_completion(row: dict) -> float:
-    """PPO logs it; GRPO's is the mean over the tokens."""
-    return row["objective/kl"] if "objective/kl" in row else row["kl"] * row["completions/mean_length"]
+def figures_of(row: dict, gold: str) -> tuple[float | None, float | None, float | None]:
+    """KL of a completion, proxy and gold of a step; PPO logs the KL so, GRPO's is the mean over the tokens."""
+    kl = row.get("objective/kl")
+    if "kl" in row and None not in (row["kl"], row["completions/mean_length"]):
+        kl = row["kl"] * row["completions/mean_length"]
+    return kl, row.get(f"rewards/{PROXY}/mean"), row.get(f"rewards/{gold}/mean")
 
 
 def best_of_n_curve(file: Path, gold: str) -> list[dict]:
     """`n`, `kl`, and the `proxy` and `gold` of the best of n by the proxy, means over the prompts of scored samples."""
-    prompts = [json.loads(line)["rewards"] for line in file.read_text(encoding="utf-8").splitlines()]
+    prompts = [json.loads(line)["rewards"] for line in file.read_text(encoding="utf-8").split("\n") if line]
     prompts = [rewards for rewards in prompts if None not in rewards[gold]]
+    if not prompts:
+        raise InputError(f"{gold} could judge none of {file}: are the gold answers usable?")
     points = []
     for n in [n for n in BEST_OF if n <= len(prompts[0][gold])]:
         best = [best_of_n(rewards[PROXY], rewards[gold], n) for rewards in prompts]

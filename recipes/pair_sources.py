@@ -33,7 +33,7 @@ def given_pairs(job: Job) -> tuple[Dataset | None, dict]:
     if job.args.preferences:
         rows = load_preferences(job.args.preferences)
         kept_out = held_out_texts(job.task, job.checked.held_out)
-        kept = [i for i, row in enumerate(rows) if _asked(row) not in kept_out]
+        kept = [i for i, row in enumerate(rows) if asked(row) not in kept_out]
         if len(kept) < len(rows):
             print(f"{len(rows) - len(kept)} of {len(rows)} pairs are of held-out problems: they are left out.")
         if not kept:
@@ -71,7 +71,7 @@ def pairs(job: Job, samples: list[dict], what: str = "pairs") -> tuple[Dataset, 
     return Dataset.from_list(rows), counts
 
 
-def _asked(row: dict) -> str:
+def asked(row: dict) -> str:
     """What a pair asks: its last question."""
     prompt = row.get("prompt") or row["chosen"]
     if not isinstance(prompt, str):

@@ -11,6 +11,7 @@ the chosen completion of a pair above the rejected one, and is judged by pairs o
 run, runs/rm-<task>, holds everything: see recipes/run.py.
 """
 
+import random
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
@@ -18,13 +19,13 @@ from datasets import Dataset
 from trl import RewardConfig, RewardTrainer
 
 from recipes.arguments import flag
-from recipes.errors import exit_kindly, refused_settings
+from recipes.errors import InputError, exit_kindly, refused_settings
 from recipes.generation import Sampling
 from recipes.intervals import wilson_interval
 from recipes.job import Job, begin, train
-from recipes.learned_reward import scores_of
+from recipes.learned_reward import ended, scores_of
 from recipes.models import load_model
-from recipes.pair_sources import PairArguments, given_pairs, pairs, sampled
+from recipes.pair_sources import PairArguments, asked, given_pairs, pairs, sampled
 from recipes.preference import pairs_as_text
 
 HELD_OUT = 0.1  # of a preference set
@@ -67,20 +68,30 @@ def pairs_to_train_on(job: Job) -> tuple[Dataset, dict, Dataset | None]:
     """Train pairs as text, how they were found, and held-out pairs."""
     rows, counts = given_pairs(job)
     if job.args.preferences:
-        parts = rows.train_test_split(test_size=max(1, round(len(rows) * HELD_OUT)), seed=0)
-        rows, held_out = parts["train"], parts["test"]
+        rows, held_out = split_by_prompt(rows, job.args.preferences)
     else:
         policy = load_model(job.model_args.model_name_or_path, job.config, job.model_args)
         if rows is None:
-            asked = job.checked.train.select(range(min(len(job.checked.train), job.args.sample_prompts)))
-            rows, counts = pairs(job, sampled(job, policy, asked))
+            few = job.checked.train.select(range(min(len(job.checked.train), job.args.sample_prompts)))
+            rows, counts = pairs(job, sampled(job, policy, few))
         held_out = None
         if len(job.checked.held_out):
-            held_out, _ = pairs(
-                job, sampled(job, policy, job.checked.held_out, "samples/held_out.jsonl"), "held-out pairs"
-            )
+            samples = sampled(job, policy, job.checked.held_out, "samples/held_out.jsonl")
+            try:
+                held_out, _ = pairs(job, samples, "held-out pairs")
+            except InputError as error:
+                print(f"warning: no held-out pair judges the reward model. {error}")
     texts = [found and pairs_as_text(found, job.checked.tokenizer, job.config) for found in (rows, held_out)]
     return texts[0], counts, texts[1]
+
+
+def split_by_prompt(rows: Dataset, name: str) -> tuple[Dataset, Dataset]:
+    """A tenth of the prompts of a preference set is held out, with all their pairs."""
+    prompts = sorted({asked(row) for row in rows})
+    if len(prompts) < 2:
+        raise InputError(f"{name} has pairs of one prompt only: give more, since some are held out.")
+    held_out = set(random.Random(0).sample(prompts, max(1, round(len(prompts) * HELD_OUT))))
+    return tuple(rows.filter(lambda row, out=out: (asked(row) in held_out) == out) for out in (False, True))
 
 
 def judge(trainer: RewardTrainer, rows: Dataset, held_out: Dataset | None) -> dict:
@@ -91,8 +102,9 @@ def judge(trainer: RewardTrainer, rows: Dataset, held_out: Dataset | None) -> di
     the right order.
     """
     pairs = held_out or rows
-    texts = [row["prompt"] + row[side] for side in ("chosen", "rejected") for row in pairs]
-    scores = scores_of(trainer.model, trainer.processing_class, texts)
+    tokenizer = trainer.processing_class
+    texts = [ended(row["prompt"] + row[side], tokenizer) for side in ("chosen", "rejected") for row in pairs]
+    scores = scores_of(trainer.model, tokenizer, texts)
     scale = {"score_mean": fmean(scores), "score_std": max(pstdev(scores), 1e-6)}
     if not held_out:
         return scale

@@ -57,7 +57,10 @@ def test_names_with_markup_are_text(folder):
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"runs": {"grpo-1": []}, "best_of_n": []}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[1]", '{"runs": {"grpo-1": []}, "best_of_n": []}', json.dumps({"runs": {}, "best_of_n": HELD})],
+)
 def test_what_is_unfinished_or_broken_is_one_sentence(folder, content):
     (folder / "result.json").write_text(content)
     with pytest.raises(InputError, match="is unfinished: its command, again, goes on to the end"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recipes import overoptimize
-from recipes.overoptimize import WINDOW, curve, kl_of_a_completion, stages_of
+from recipes.overoptimize import WINDOW, best_of_n_curve, curve, figures_of, stages_of
 from recipes.stages import write_pipeline
 
 TINY = [
@@ -60,13 +60,23 @@ def test_points_are_means_over_ten_steps_and_kl_is_of_a_completion(tmp_path):
     assert [point["step"] for point in points] == [10, 11, 12] and WINDOW == 10
     assert points[0]["kl"] == pytest.approx(11) and points[0]["proxy"] == pytest.approx(5.5)
     assert points[-1]["gold"] == pytest.approx(1 - 7.5 / 100)
-    assert kl_of_a_completion({"objective/kl": 3.0, "kl": 9.0, "completions/mean_length": 9}) == 3.0
+    assert figures_of({"objective/kl": 3.0}, "gold") == (3.0, None, None)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row(13) | {"kl": None}) + "\n")  # NaN
+    assert curve(tmp_path, "gold") == points
+
+
+def test_a_line_separator_in_a_question_is_no_end_of_a_row(tmp_path):
+    row = {"question": "a\u2028b", "rewards": {"gold": [1.0, 0.0], "reward_model": [0.5, 0.1]}}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n")
+    assert [point["gold"] for point in best_of_n_curve(tmp_path / "samples.jsonl", "gold")] == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
         (["--kl_coefs", "0"], "--kl_coefs are above 0"),
+        (["--kl_coefs", "inf"], "--kl_coefs are above 0"),
         (["--max_steps", "0"], "--max_steps 0"),
         (["--sample_prompts", "0"], "--sample_prompts 0"),
         (["--trainers", "dpo"], "invalid choice: 'dpo'"),

@@ -2,22 +2,26 @@
 
 import json
 import math
+import random
 import shutil
 from pathlib import Path
 from statistics import fmean, pstdev
 
+import numpy as np
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from datasets import Dataset
 from safetensors.torch import load_file
 from scored_samples import sampled, use_few_problems
 from trl import RewardTrainer
 
 from recipes import grpo, ppo, reward_model
 from recipes.errors import InputError
-from recipes.learned_reward import LearnedReward, scores_of
+from recipes.learned_reward import LearnedReward, ended, scores_of
 from recipes.models import STARTER_FOLDER
 from recipes.pairs import preference_pairs
+from recipes.reward_model import split_by_prompt
 from recipes.tasks import load_task
 from recipes.tasks.word_problems import generate
 
@@ -185,6 +189,7 @@ def test_what_is_no_reward_model_is_one_sentence_before_a_model_is_loaded(whole,
         return refused_by(grpo.main, "--reward_model", str(name), "--report_to", "none")
 
     assert "writes texts and scores none: `make rm-<task>` trains one." in says(STARTER_FOLDER)
+    assert "writes texts and scores none" in says("starter")
     shutil.copytree(whole, unfinished := tmp_path / "unfinished")
     (unfinished / "result.json").unlink()
     assert "is unfinished: run its command again to the end." in says(unfinished)
@@ -220,6 +225,27 @@ def test_a_reward_model_that_cannot_be_loaded_ends_the_run_with_a_sentence(whole
         and f"error: --reward_model {broken} cannot be loaded: " in said
         and "Traceback" not in said
     )
+
+
+def test_loading_it_in_the_midst_of_a_run_changes_nothing_of_what_is_drawn(whole):
+    reward = LearnedReward(str(whole))
+    states = [(torch.get_rng_state(), random.getstate(), str(np.random.get_state()))]
+    reward(["What is 1 + 2?"], ["<answer>3</answer>"])
+    states.append((torch.get_rng_state(), random.getstate(), str(np.random.get_state())))
+    assert torch.equal(states[0][0], states[1][0]) and states[0][1:] == states[1][1:]
+
+
+def test_text_is_judged_to_the_end_that_it_was_trained_on(whole):
+    tokenizer = LearnedReward(str(whole)).model[1]
+    assert ended("1+1? 2", tokenizer) == "1+1? 2<|end|>" == ended("1+1? 2<|end|>", tokenizer)
+
+
+def test_a_prompt_of_a_preference_set_is_held_out_with_all_its_pairs():
+    rows = Dataset.from_list([{"prompt": f"{i % 10}", "chosen": "a", "rejected": "b"} for i in range(40)])
+    train, held_out = split_by_prompt(rows, "set")
+    assert len(held_out) == 4 and not set(train["prompt"]) & set(held_out["prompt"])
+    with pytest.raises(InputError, match="pairs of one prompt only"):
+        split_by_prompt(rows.select([0, 10]), "set")
 
 
 def test_a_missing_folder_of_a_run_is_told_at_once():

@@ -27,6 +27,8 @@ def overoptimization_page(folder: Path) -> str:
     try:
         runs = {name: checked(points) for name, points in result["runs"].items() if name.partition("-")[0] in FLAG}
         best_of_n = checked(result["best_of_n"])
+        if not runs:
+            raise ValueError("no runs")
     except (KeyError, TypeError, AttributeError, ValueError):
         raise InputError(
             f"{folder} is unfinished: its command, again, goes on to the end and writes the report."

@@ -75,8 +75,8 @@ def test_a_line_separator_in_a_question_is_no_end_of_a_row(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--kl_coefs", "0"], "--kl_coefs are above 0"),
-        (["--kl_coefs", "inf"], "--kl_coefs are above 0"),
+        (["--kl_coefs", "0"], "--kl_coefs must be above 0"),
+        (["--kl_coefs", "inf"], "--kl_coefs must be above 0"),
         (["--max_steps", "0"], "--max_steps 0"),
         (["--sample_prompts", "0"], "--sample_prompts 0"),
         (["--trainers", "dpo"], "invalid choice: 'dpo'"),

@@ -123,7 +123,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="Do everything anew.")
     args = parser.parse_args(argv)
     if not all(0 < coef < math.inf for coef in args.kl_coefs):
-        raise InputError("--kl_coefs must be above 0: without a weight the KL is not measured. Give a small one, 0.001.")
+        raise InputError(
+            "--kl_coefs must be above 0: without a weight the KL is not measured. Give a small one, 0.001."
+        )
     args.machine, named = hardware.detect(), {name: value for name, value in vars(args).items() if value is not None}
     load_task(args.task)
     args.task = hardware.task_for(args.machine, args.task, named)

@@ -127,7 +127,9 @@ def right_answers(run: Logged) -> Finding | None:
     if run.learns or run.at_ceiling:
         return Finding("ok", name, f"The share of right answers went from {right}.")
     seen = f"The share of right answers among the samples of training went from {right}"
-    return Finding("watch", name, f"{seen}, which may be chance: no gain there yet; raise --max_steps or --learning_rate.")
+    return Finding(
+        "watch", name, f"{seen}, which may be chance: no gain there yet; raise --max_steps or --learning_rate."
+    )
 
 
 def over_optimization(run: Logged) -> Finding | None:

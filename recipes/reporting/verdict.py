@@ -63,7 +63,8 @@ def on_accuracies(before: dict[str, Figure], after: dict[str, Figure], compariso
         sentence = f"{on} stayed at {with_interval(new)}; {comparison.turned_right:,} turned right and as many wrong."
     elif not comparison.significant:
         headline = "No change that chance would not explain"
-        sentence = f"{on} went {went}: {signed(comparison.difference)} points ({interval}), which chance brings as well ({test})."
+        points = f"{signed(comparison.difference)} points"
+        sentence = f"{on} went {went}: {points} ({interval}), which chance brings as well ({test})."
     else:
         moved, change = ("rose", "gain") if comparison.difference > 0 else ("fell", "loss")
         headline = f"Accuracy {moved} {from_to(old, new)}"

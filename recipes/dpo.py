@@ -16,7 +16,7 @@ from recipes.arguments import flag
 from recipes.errors import exit_kindly, refused_settings
 from recipes.generation import Sampling
 from recipes.job import begin, train
-from recipes.pair_sources import PairArguments, given_pairs, pairs, sampled
+from recipes.pair_sources import PairArguments, given_pairs, own_pairs
 from recipes.preference import PreferenceConfig, preference_trainer
 from recipes.stages import train_in_rounds
 
@@ -46,8 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     rows, counts = given_pairs(job)
     model, peft_config = job.load_model()
     if rows is None:
-        asked = job.checked.train.select(range(min(len(job.checked.train), job.args.sample_prompts)))
-        rows, counts = pairs(job, sampled(job, model, asked))
+        rows, counts = own_pairs(job, model)
     with refused_settings():
         trainer = preference_trainer(job.config, model, rows, job.checked.tokenizer, peft_config)
     train(job, trainer, pairs=counts)

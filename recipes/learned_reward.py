@@ -55,12 +55,8 @@ class LearnedReward:
     __name__ = "reward_model"
 
     def __init__(self, name: str):
-        self.name, self.mean, self.std = name, 0.0, 1.0
-        folder = Path(name).expanduser()
-        check_reward_model(name)
-        if is_run(folder):
-            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            self.mean, self.std = result["score_mean"], result["score_std"]
+        self.name = name
+        self.mean, self.std = scale_of(name)
 
     def __call__(self, prompts, completions: list[Completion], **columns) -> list[float]:
         texts = self.as_text(prompts, [completion_text(completion) for completion in completions])
@@ -131,8 +127,11 @@ def scores_of(model, tokenizer, texts: list[str]) -> list[float]:
     return scores
 
 
-def check_reward_model(name: str) -> None:
-    """Raises `InputError` where the folder called `name` shows that it is no reward model, or none yet."""
+def scale_of(name: str) -> tuple[float, float]:
+    """The mean and the standard deviation that a run found of its scores; 0 and 1 for another reward model.
+
+    Raises `InputError` where the folder called `name` shows that it is no reward model, or none yet.
+    """
     folder = Path(name).expanduser()
     make = "`make rm-<task>` trains one."
     if is_run(folder):
@@ -144,10 +143,12 @@ def check_reward_model(name: str) -> None:
             raise InputError(f"--reward_model {name} cannot be read: result.json is broken.") from error
         if "score_std" not in result:
             raise InputError(f"--reward_model {name} is a run of another kind: {make}")
-    elif hub.is_local_path(name) and not folder.is_dir():
+        return result["score_mean"], result["score_std"]
+    if hub.is_local_path(name) and not folder.is_dir():
         raise InputError(f"--reward_model {name} does not exist: give a run, a folder or a hub id.{near_path(name)}")
-    elif "SEQ_CLS" not in (kinds := kinds_of(name)) and "SequenceClassification" not in kinds:
+    if "SEQ_CLS" not in (kinds := kinds_of(name)) and "SequenceClassification" not in kinds:
         raise InputError(f"--reward_model {name} writes texts and scores none: {make}")
+    return 0.0, 1.0
 
 
 def kinds_of(name: str) -> str:

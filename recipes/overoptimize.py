@@ -16,7 +16,6 @@ import math
 import sys
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 
 from matplotlib.figure import Figure
 from rich import box
@@ -29,10 +28,11 @@ from recipes.errors import InputError, exit_kindly
 from recipes.models import find_model
 from recipes.record import read_metrics
 from recipes.report import write_report
-from recipes.reporting.overoptimization_page import FLAG, lost, peak_of
+from recipes.reporting.overoptimization_page import FLAG, lost, roots, told
+from recipes.reporting.series import kl_of_a_completion
 from recipes.run import write_atomically
 from recipes.stage_flags import check_stage, refuse
-from recipes.stages import delete_stages, has_ended, made_and_locked, read_pipeline, run_stage, write_pipeline
+from recipes.stages import delete_stages, has_ended, made_and_locked, pipeline_to_go_on, run_stage, write_pipeline
 from recipes.tasks import load_task
 
 PROXY = "reward_model"
@@ -40,7 +40,6 @@ RESULTS = ("result.json", "overoptimization.png", "report.html")
 WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
 WIDTH = 100  # of the table
-KEYS = (("kl", 1), ("proxy", 2), ("gold", 2))  # of a point, and the digits that they are told with
 COLOURS = ("#d1495b", "#edae49", "#2a6f97", "#66a182", "#8d6a9f")
 
 
@@ -52,10 +51,6 @@ def main(argv: list[str] | None = None) -> None:
         not_yet = (PROXY, "measure_only")  # the proxy is not there yet, and without it nothing would be trained on
         kind = "rm" if recipe == "reward_model" else recipe
         check_stage(name, kind, {key: value for key, value in settings.items() if key not in not_yet}, args.machine)
-    old = read_pipeline(folder)
-    if old and (old.get("pipeline"), old.get("task")) != ("overoptimize", args.task):
-        held = f"the pipeline {old.get('pipeline')} of {old.get('task')}"
-        raise InputError(f"{folder} holds {held}: choose another --output_dir.")
     with made_and_locked(folder):
         if args.overwrite:
             delete_stages([folder / name for name in stages])
@@ -130,7 +125,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     load_task(args.task)
     args.task = hardware.task_for(args.machine, args.task, named)
     args.output_dir = args.output_dir or f"runs/overoptimize-{args.task}"
-    begun = read_pipeline(Path(args.output_dir))
+    begun = pipeline_to_go_on(Path(args.output_dir), "overoptimize", args.task)
     if args.model_name_or_path is None and not args.overwrite:  # whatever memory is free today
         args.model_name_or_path = begun.get("model_name_or_path")
     if args.model_name_or_path is None:
@@ -167,7 +162,7 @@ def stages_of(args: argparse.Namespace) -> dict[str, tuple[str, dict]]:
 
 def curve(folder: Path, gold: str) -> list[dict]:
     """A run's `kl` (nats a completion), `proxy` and `gold` at each step: means over the last ten."""
-    rows = [row for row in read_metrics(SimpleNamespace(folder=folder)) if None not in figures_of(row, gold)]
+    rows = [row for row in read_metrics(folder) if None not in figures_of(row, gold)]
     if not rows:
         raise InputError(
             f"{folder} has logged no step with finite figures: lower --learning_rate, or raise --max_steps."
@@ -182,9 +177,7 @@ def curve(folder: Path, gold: str) -> list[dict]:
 
 def figures_of(row: dict, gold: str) -> tuple[float | None, float | None, float | None]:
     """KL of a completion, proxy and gold of a step; PPO logs the KL so, GRPO's is the mean over the tokens."""
-    kl = row.get("objective/kl")
-    if "kl" in row and None not in (row["kl"], row["completions/mean_length"]):
-        kl = row["kl"] * row["completions/mean_length"]
+    kl = row["objective/kl"] if "objective/kl" in row else kl_of_a_completion(row)
     return kl, row.get(f"rewards/{PROXY}/mean"), row.get(f"rewards/{gold}/mean")
 
 
@@ -211,12 +204,17 @@ def plot(result: dict, path: Path) -> None:
         runs = {name: points for name, points in result["runs"].items() if name.startswith(f"{trainer}-")}
         for axes, key in zip(grid[:, column], ("proxy", "gold"), strict=True):
             for colour, (name, points) in zip(itertools.cycle(COLOURS), runs.items(), strict=False):
-                x = [math.sqrt(max(point["kl"], 0)) for point in points]
+                x = roots(points)
                 y = [point[key] for point in points]
                 axes.plot(x, y, color=colour, label=f"--{FLAG[trainer]} {name.partition('-')[2]}")
                 axes.plot(x[-1:], y[-1:], "o", color=colour)
-            x = [math.sqrt(point["kl"]) for point in result["best_of_n"]]
-            axes.plot(x, [point[key] for point in result["best_of_n"]], ":", color="#888888", label="best of n")
+            axes.plot(
+                roots(result["best_of_n"]),
+                [point[key] for point in result["best_of_n"]],
+                ":",
+                color="#888888",
+                label="best of n",
+            )
             axes.spines[["top", "right"]].set_visible(False)
         grid[0, column].set_title(trainer.upper(), loc="left", fontsize=10)
         grid[0, column].legend(frameon=False, fontsize=8, loc="lower right")
@@ -237,8 +235,7 @@ def print_table(result: dict) -> None:
     for name in ("run", "KL", "proxy", "gold", "gold lost"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     for name, points in {**result["runs"], "best of n": result["best_of_n"]}.items():
-        told = [" -> ".join(f"{p[key]:.{d}f}" for p in (points[0], peak_of(points), points[-1])) for key, d in KEYS]
-        table.add_row(name, *told, f"{lost(points):.2f}")
+        table.add_row(name, *told(points, "->"), f"{lost(points):.2f}")
     Console(width=max(Console().width, WIDTH)).print(table)
 
 

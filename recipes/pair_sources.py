@@ -55,6 +55,12 @@ def sampled(job: Job, model, rows: Dataset, name: str = "samples.jsonl") -> list
     return read_samples(file, job.args.task)
 
 
+def own_pairs(job: Job, model) -> tuple[Dataset, dict]:
+    """The pairs that `model` writes now, on `sample_prompts` train prompts."""
+    rows = job.checked.train
+    return pairs(job, sampled(job, model, rows.select(range(min(len(rows), job.args.sample_prompts)))))
+
+
 def pairs(job: Job, samples: list[dict], what: str = "pairs") -> tuple[Dataset, dict]:
     """Prompt, chosen and rejected, and how they were found."""
     args = job.args

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 from statistics import fmean
 
 from transformers import TrainerCallback
@@ -34,7 +35,7 @@ class Recorder(TrainerCallback):
     def __init__(self, run: Run, trainer, shown):
         self.run, self.trainer, self.shown = run, trainer, shown
         self.started = time.monotonic()
-        self.minutes_before = max((row["minutes"] for row in read_metrics(run)), default=0.0)
+        self.minutes_before = max((row["minutes"] for row in read_metrics(run.folder)), default=0.0)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -51,7 +52,7 @@ class Recorder(TrainerCallback):
         if not state.is_world_process_zero:
             return
         (self.run.folder / "after.json").unlink(missing_ok=True)  # of a model that is about to change
-        kept = [row for row in read_metrics(self.run) if row["step"] <= state.global_step]
+        kept = [row for row in read_metrics(self.run.folder) if row["step"] <= state.global_step]
         write_atomically(self.run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
         samples = self.run.folder / "samples"
         for file in (*samples.glob("step_*.jsonl"), *samples.glob("during_*.jsonl")):
@@ -103,10 +104,10 @@ class Recorder(TrainerCallback):
         return fmean(max(group) - min(group) < SAME for group in groups)
 
 
-def read_metrics(run: Run) -> list[dict]:
-    """The logged steps; a last line that a crash cut off is left out."""
+def read_metrics(folder: Path) -> list[dict]:
+    """The logged steps of the run in `folder`; a last line that a crash cut off is left out."""
     rows = []
-    path = run.folder / "metrics.jsonl"
+    path = folder / "metrics.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
@@ -117,7 +118,7 @@ def read_metrics(run: Run) -> list[dict]:
 
 def mean_at_the_end(run: Run, name: str, steps: int = 5) -> float | None:
     """The mean of a metric over the last logged steps; a single step is noisy."""
-    values = [row[name] for row in read_metrics(run)[-steps:] if row.get(name) is not None]
+    values = [row[name] for row in read_metrics(run.folder)[-steps:] if row.get(name) is not None]
     return fmean(values) if values else None
 
 

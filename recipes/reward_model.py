@@ -25,7 +25,7 @@ from recipes.intervals import wilson_interval
 from recipes.job import Job, begin, train
 from recipes.learned_reward import ended, scores_of
 from recipes.models import load_model
-from recipes.pair_sources import PairArguments, asked, given_pairs, pairs, sampled
+from recipes.pair_sources import PairArguments, asked, given_pairs, own_pairs, pairs, sampled
 from recipes.preference import pairs_as_text
 
 HELD_OUT = 0.1  # of a preference set
@@ -72,8 +72,7 @@ def pairs_to_train_on(job: Job) -> tuple[Dataset, dict, Dataset | None]:
     else:
         policy = load_model(job.model_args.model_name_or_path, job.config, job.model_args)
         if rows is None:
-            few = job.checked.train.select(range(min(len(job.checked.train), job.args.sample_prompts)))
-            rows, counts = pairs(job, sampled(job, policy, few))
+            rows, counts = own_pairs(job, policy)
         held_out = None
         if len(job.checked.held_out):
             samples = sampled(job, policy, job.checked.held_out, "samples/held_out.jsonl")

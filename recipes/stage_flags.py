@@ -14,7 +14,7 @@ from recipes.qlora import QLoRA
 from recipes.reward_model import RewardModelArguments, RewardModelDefaults
 from recipes.sample import SampleArguments, SampleConfig
 from recipes.sft import SFTArguments, SFTDefaults
-from recipes.stages import has_begun, read_pipeline
+from recipes.stages import has_begun, pipeline_to_go_on
 from recipes.tasks import load_task
 
 OF_THE_PIPELINE = ("task", "output_dir", "overwrite", "dry_run")
@@ -119,10 +119,7 @@ def parse_pipeline(argv: list[str], pipelines: dict[str, list], doc: str) -> tup
     if args.teacher and args.pipeline != "distill":
         raise InputError("--teacher is for --pipeline distill: drop it.")
     folder = Path(args.output_dir)
-    old = read_pipeline(folder)
-    if old and (old.get("pipeline"), old.get("task")) != (args.pipeline, args.task):
-        held = f"the pipeline {old.get('pipeline')} of {old.get('task')}"
-        raise InputError(f"{folder} holds {held}: choose another --output_dir.")
+    old = pipeline_to_go_on(folder, args.pipeline, args.task)
     if args.model_name_or_path is None:  # one base for all stages, whatever memory is free when they begin
         kept = old if has_begun(folder, stages) else {}
         args.model_name_or_path = (hardware.defaults(machine, load_task(args.task), named) | kept)["model_name_or_path"]

@@ -31,6 +31,15 @@ from recipes.run import (
 FIRST_LINE = "# A pipeline of trl-recipes.\n"
 
 
+def pipeline_to_go_on(folder: Path, name: str, task: str) -> dict:
+    """`read_pipeline`, of the pipeline `name` on `task`; raises `InputError` where the folder holds another one."""
+    old = read_pipeline(folder)
+    if old and (old.get("pipeline"), old.get("task")) != (name, task):
+        held = f"the pipeline {old.get('pipeline')} of {old.get('task')}"
+        raise InputError(f"{folder} holds {held}: choose another --output_dir.")
+    return old
+
+
 def read_pipeline(folder: Path) -> dict:
     """What pipeline.yaml says of the pipeline in `folder`; empty where the folder is.
 

@@ -70,7 +70,7 @@ def test_checkpoints_are_ordered_by_number(tmp_path):
 def test_a_half_written_last_line_of_metrics_is_dropped(tmp_path):
     run = begun(tmp_path / "r")
     (run.folder / "metrics.jsonl").write_text('{"step": 1, "minutes": 0.1}\n{"step": 2, "min')
-    assert read_metrics(run) == [{"step": 1, "minutes": 0.1}]
+    assert read_metrics(run.folder) == [{"step": 1, "minutes": 0.1}]
 
 
 def test_resuming_drops_what_was_logged_after_the_checkpoint(tmp_path):
@@ -88,7 +88,7 @@ def test_resuming_drops_what_was_logged_after_the_checkpoint(tmp_path):
     state = TrainerState(global_step=3, max_steps=9, is_world_process_zero=True)
     recorder.on_train_begin(TrainingArguments(use_cpu=True), state, TrainerControl())
     recorder.on_train_end(None, state, None)
-    assert [row["step"] for row in read_metrics(run)] == [1, 2, 3]
+    assert [row["step"] for row in read_metrics(run.folder)] == [1, 2, 3]
     kept = {"before", "before_sampled", "during_000002", *(f"step_{step:06d}" for step in (1, 2, 3))}
     assert {file.stem for file in (run.folder / "samples").iterdir()} == kept
     assert recorder.minutes >= 0.3
@@ -111,7 +111,7 @@ def test_overwrite_goes_on_with_an_unfinished_run_of_the_same_settings(tmp_path)
     logged(begun(tmp_path / "r", seed=1))
     again = Run(str(tmp_path / "r"), {"seed": 1}, overwrite=True)
     again.begin()
-    assert read_metrics(again)
+    assert read_metrics(again.folder)
 
 
 def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):

@@ -11,6 +11,7 @@ from recipes.reporting.series import (
     SURE,
     Logged,
     Series,
+    kl_of_a_completion,
     number,
     said,
     step_of,
@@ -334,11 +335,6 @@ def kl(run: Logged) -> Finding | None:
         level = "watch" if a_token < KL_VERY_FAR or gains or run.learns or run.at_ceiling else "bad"
         return Finding(level, name, f"{seen_so}{run.meanwhile}: little of the first model is left; {advice}")
     return Finding("ok", name, f"{seen_so}, {said(a_token)} a token.")
-
-
-def kl_of_a_completion(row: dict) -> float | None:
-    a_token, tokens = number(row.get("kl")), number(row.get("completions/mean_length"))
-    return None if a_token is None or tokens is None else a_token * tokens
 
 
 def length(run: Logged) -> Finding | None:

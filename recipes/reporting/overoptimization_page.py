@@ -92,10 +92,10 @@ def label_of(name: str) -> str:
     return f"{recipe_name(trainer)}, --{FLAG[trainer]} {coef}" if dash and trainer in FLAG else name
 
 
-def told(points: list[dict]) -> list[str]:
+def told(points: list[dict], arrow: str = "\N{RIGHTWARDS ARROW}") -> list[str]:
     """KL, proxy and gold at the start, at the gold's peak and at the end."""
     moments, digits = (points[0], peak_of(points), points[-1]), {"kl": 1, "proxy": 2, "gold": 2}
-    return [" \N{RIGHTWARDS ARROW} ".join(f"{p[key]:.{n}f}" for p in moments) for key, n in digits.items()]
+    return [f" {arrow} ".join(f"{p[key]:.{n}f}" for p in moments) for key, n in digits.items()]
 
 
 def drawn(runs: dict[str, list[dict]], best_of_n: list[dict]) -> list[dict]:

@@ -165,6 +165,12 @@ def number(value: object) -> float | None:
     return float(value) if is_number and abs(value) < HUGE else None
 
 
+def kl_of_a_completion(row: dict) -> float | None:
+    """GRPO's KL, which is logged as a mean over tokens, in nats a completion."""
+    a_token, tokens = number(row.get("kl")), number(row.get("completions/mean_length"))
+    return None if a_token is None or tokens is None else a_token * tokens
+
+
 def step_of(row: dict, index: int) -> float:
     """The row's step; its place in the file where that is missing."""
     step = number(row.get("step"))

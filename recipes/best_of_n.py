@@ -29,5 +29,9 @@ def best_of_n(proxy: list[float], gold: list[float], n: int) -> tuple[float, flo
 
 
 def kl_of_best_of_n(n: int) -> float:
-    """The KL of best-of-n to the policy that it samples, in nats: log n - (n - 1) / n (Stiennon et al., 2020)."""
+    """The most that the KL of best-of-n to the policy that it samples can be, in nats: log n - (n - 1) / n.
+
+    Stiennon et al., 2020, 2009.01325, appendix G.3, have it as the KL itself. It is an upper bound (Beirami et al.,
+    2024, 2401.01879, theorem 1), and far above the KL where a few completions make up most of what is sampled.
+    """
     return math.log(n) - (n - 1) / n

@@ -2,6 +2,7 @@
 
     make overoptimize-word_problems
     make overoptimize-word_problems ARGS="--kl_coefs 0.001 0.03 0.3 --max_steps 100 --sample_prompts 30"
+    make overoptimize-word_problems ARGS="--grpo.learning_rate 5e-4 --rm.num_train_epochs 3"     # flags of a recipe
 
 A reward model is trained on few pairs: the proxy. GRPO and PPO are trained on its score, once for each KL coefficient,
 while the rule-based reward is only measured: the gold. Best-of-n by the proxy stands beside them. Each is a run of a
@@ -25,19 +26,20 @@ from rich.table import Table
 from recipes import hardware
 from recipes.best_of_n import best_of_n, kl_of_best_of_n
 from recipes.errors import InputError, exit_kindly
+from recipes.intervals import mean_interval, paired_bootstrap
 from recipes.models import find_model
 from recipes.record import read_metrics
 from recipes.report import write_report
-from recipes.reporting.overoptimization_page import FLAG, lost, roots, told
+from recipes.reporting.overoptimization_page import FLAG, WINDOW, is_judged, lost, roots, told
 from recipes.reporting.series import kl_of_a_completion
-from recipes.run import write_atomically
-from recipes.stage_flags import check_stage, refuse
-from recipes.stages import delete_stages, has_ended, made_and_locked, pipeline_to_go_on, run_stage, write_pipeline
+from recipes.run import is_run, write_atomically
+from recipes.stage_flags import check_stage, refuse, stage_flags
+from recipes.stages import delete_stages, made_and_locked, other_settings, pipeline_to_go_on, run_stage, write_pipeline
 from recipes.tasks import load_task
 
 PROXY = "reward_model"
 RESULTS = ("result.json", "overoptimization.png", "report.html")
-WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
+RECIPES = {"rm": "rm", "samples": "sample", "grpo": "grpo", "ppo": "ppo"}  # whose flags can be given
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
 WIDTH = 100  # of the table
 COLOURS = ("#d1495b", "#edae49", "#2a6f97", "#66a182", "#8d6a9f")
@@ -45,18 +47,14 @@ COLOURS = ("#d1495b", "#edae49", "#2a6f97", "#66a182", "#8d6a9f")
 
 @exit_kindly
 def main(argv: list[str] | None = None) -> None:
-    args = parse(sys.argv[1:] if argv is None else argv)
-    folder, stages = Path(args.output_dir), stages_of(args)
+    args, flags = parse(sys.argv[1:] if argv is None else argv)
+    folder, stages = Path(args.output_dir), stages_of(args, flags)
     for name, (recipe, settings) in stages.items():
         not_yet = (PROXY, "measure_only")  # the proxy is not there yet, and without it nothing would be trained on
         kind = "rm" if recipe == "reward_model" else recipe
         check_stage(name, kind, {key: value for key, value in settings.items() if key not in not_yet}, args.machine)
     with made_and_locked(folder):
-        if args.overwrite:
-            delete_stages([folder / name for name in stages])
-        if not all(has_ended(folder / name, settings) for name, (_, settings) in stages.items()):
-            for name in RESULTS:  # of what is about to be replaced
-                (folder / name).unlink(missing_ok=True)
+        make_room(folder, {name: settings for name, (_, settings) in stages.items()}, args.overwrite)
         pipeline = {"pipeline": "overoptimize", "task": args.task, "model_name_or_path": args.model_name_or_path}
         write_pipeline(folder, pipeline)
         for number, (name, (recipe, settings)) in enumerate(stages.items(), start=1):
@@ -67,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
             "task": args.task,
             "model": args.model_name_or_path,
             "seed": args.seed,
+            "given": args.given,
             "gold": gold,
             "best_of_n": best_of_n_curve(folder / "samples" / "samples.jsonl", gold),
             "runs": {name: curve(folder / name, gold) for name in stages if name not in ("rm", "samples")},
@@ -77,13 +76,31 @@ def main(argv: list[str] | None = None) -> None:
         print(f"The picture is {folder}/overoptimization.png, the report {write_report(folder)}.")
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line; raises `InputError`."""
+def make_room(folder: Path, stages: dict[str, dict], overwrite: bool) -> None:
+    """Delete what `overwrite` replaces: what has ended, or is of other settings; raises `InputError` without it.
+
+    What is unfinished and of these settings goes on even so.
+    """
+    others = other_settings(folder, stages)
+    if others and not overwrite:
+        raise InputError(
+            f"{folder} holds runs of other settings ({others}): choose another --output_dir, or do everything in it "
+            "anew with --overwrite."
+        )
+    if overwrite and (others or (folder / "result.json").exists()):
+        runs = [path for path in folder.iterdir() if is_run(path)]
+        delete_stages(sorted(runs, key=lambda path: [*stages, path.name].index(path.name)))
+        for path in (*(folder / name for name in RESULTS), *(run.with_name(f"{run.name}.yaml") for run in runs)):
+            path.unlink(missing_ok=True)
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, dict]]:
+    """The command line, `given` what of it is no default, and the flags of each recipe; raises `InputError`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.error = refuse
-    parser.add_argument("--task", default="gsm8k")
+    parser.add_argument("--task", default="gsm8k", help="As in the recipes (default: %(default)s).")
     for name in ("dataset_name", "dataset_config", "model_name_or_path", "output_dir"):
         parser.add_argument(f"--{name}", help="As in the recipes.")
     parser.add_argument(
@@ -94,7 +111,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="Weights of the KL (default: 0.001 0.03 0.3).",
     )
     parser.add_argument("--trainers", nargs="+", choices=[*FLAG], default=[*FLAG], help="Which (default: both).")
-    parser.add_argument("--max_steps", type=int, default=45, help="Of each training (default: %(default)s).")
+    parser.add_argument(
+        "--max_steps", type=int, help="Of each training (default: 45 for the starter, 200 for other models)."
+    )
     parser.add_argument(
         "--sample_prompts",
         type=int,
@@ -113,15 +132,25 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--eval_samples", type=int, default=100, help="Held-out problems, around each (default: %(default)s)."
     )
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=42, help="Of every run (default: %(default)s).")
     parser.add_argument("--report_to", default="none", help="As in the recipes.")
-    parser.add_argument("--overwrite", action="store_true", help="Do everything anew.")
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Delete the runs in --output_dir that have ended or are others."
+    )
+    args, rest = parser.parse_known_args(argv)
+    flags = stage_flags(rest, RECIPES, [option for action in parser._actions for option in action.option_strings])
+    for recipe, given in flags.items():
+        for name in {PROXY, "measure_only", "reward_weights", FLAG.get(recipe)} & given.keys():
+            by = "--kl_coefs" if name == FLAG.get(recipe) else "this pipeline, whose proxy is all that is trained on"
+            raise InputError(f"--{recipe}.{name}: it is set by {by}.")
     if not all(0 < coef < math.inf for coef in args.kl_coefs):
         raise InputError(
             "--kl_coefs must be above 0: without a weight the KL is not measured. Give a small one, 0.001."
         )
-    args.machine, named = hardware.detect(), {name: value for name, value in vars(args).items() if value is not None}
+    named = {name: value for name, value in vars(args).items() if value is not None}
+    args.given = {name: value for name, value in named.items() if value != parser.get_default(name)}
+    args.given |= {f"{recipe}.{name}": value for recipe, of in flags.items() for name, value in of.items()}
+    args.machine = hardware.detect()
     load_task(args.task)
     args.task = hardware.task_for(args.machine, args.task, named)
     args.output_dir = args.output_dir or f"runs/overoptimize-{args.task}"
@@ -130,10 +159,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         args.model_name_or_path = begun.get("model_name_or_path")
     if args.model_name_or_path is None:
         args.model_name_or_path = hardware.defaults(args.machine, load_task(args.task), named)["model_name_or_path"]
-    return args
+    return args, flags
 
 
-def stages_of(args: argparse.Namespace) -> dict[str, tuple[str, dict]]:
+def stages_of(args: argparse.Namespace, flags: dict[str, dict]) -> dict[str, tuple[str, dict]]:
     """Each run's name, its recipe and its settings, in order."""
     names = ("task", "dataset_name", "dataset_config", "model_name_or_path", "seed")
     shared = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -143,7 +172,7 @@ def stages_of(args: argparse.Namespace) -> dict[str, tuple[str, dict]]:
     training = {
         "eval_samples": args.eval_samples,
         "calibration_samples": 0,
-        "max_steps": args.max_steps,
+        "max_steps": 200 if args.max_steps is None else args.max_steps,
         "report_to": args.report_to,
     }
     of_proxy = {"sample_prompts": args.sample_prompts, "num_train_epochs": args.num_train_epochs}
@@ -154,10 +183,13 @@ def stages_of(args: argparse.Namespace) -> dict[str, tuple[str, dict]]:
     }
     if find_model(args.model_name_or_path).is_starter:
         training["learning_rate"] = hardware.STARTER_TRAINING["learning_rate"]  # both go as fast, and as far
+        training["max_steps"] = 45 if args.max_steps is None else args.max_steps
     for trainer in args.trainers:
         for coef in sorted(set(args.kl_coefs)):
             stages[f"{trainer}-{coef:g}"] = (trainer, {**judged, **training, FLAG[trainer]: coef})
-    return {name: (recipe, {**of, "output_dir": f"{args.output_dir}/{name}"}) for name, (recipe, of) in stages.items()}
+    for name, (_, settings) in stages.items():
+        settings |= flags.get(name.partition("-")[0], {}) | {"output_dir": f"{args.output_dir}/{name}"}
+    return stages
 
 
 def curve(folder: Path, gold: str) -> list[dict]:
@@ -165,7 +197,8 @@ def curve(folder: Path, gold: str) -> list[dict]:
     rows = [row for row in read_metrics(folder) if None not in figures_of(row, gold)]
     if not rows:
         raise InputError(
-            f"{folder} has logged no step with finite figures: lower --learning_rate, or raise --max_steps."
+            f"{folder} has logged no step with finite figures: lower --{folder.name.partition('-')[0]}.learning_rate, "
+            "or raise --max_steps."
         )
     points = []
     for end in range(min(WINDOW, len(rows)), len(rows) + 1):
@@ -182,16 +215,22 @@ def figures_of(row: dict, gold: str) -> tuple[float | None, float | None, float 
 
 
 def best_of_n_curve(file: Path, gold: str) -> list[dict]:
-    """`n`, `kl`, and the `proxy` and `gold` of the best of n by the proxy, means over the prompts of scored samples."""
+    """`n`, `kl` (at most), and the `proxy` and `gold` of the best of n by the proxy, means over the prompts of samples.
+
+    `gold_ci95` is the interval over the prompts; the last point has `against_peak`, the paired test against the best n.
+    """
     prompts = [json.loads(line)["rewards"] for line in file.read_text(encoding="utf-8").split("\n") if line]
     prompts = [rewards for rewards in prompts if None not in rewards[gold]]
     if not prompts:
         raise InputError(f"{gold} could judge none of {file}: are the gold answers usable?")
-    points = []
+    points, gold_of = [], {}
     for n in [n for n in BEST_OF if n <= len(prompts[0][gold])]:
         best = [best_of_n(rewards[PROXY], rewards[gold], n) for rewards in prompts]
-        proxies, golds = zip(*best, strict=True)
-        points.append({"n": n, "kl": kl_of_best_of_n(n), "proxy": fmean(proxies), "gold": fmean(golds)})
+        proxies, golds = gold_of[n] = tuple(zip(*best, strict=True))
+        of_gold = {"gold": fmean(golds), "gold_ci95": list(mean_interval(golds))}
+        points.append({"n": n, "kl": kl_of_best_of_n(n), "proxy": fmean(proxies), **of_gold})
+    peak = max(points, key=lambda point: point["gold"])
+    points[-1]["against_peak"] = paired_bootstrap(gold_of[peak["n"]][1], golds) | {"peak": peak["n"]}
     return points
 
 
@@ -213,7 +252,7 @@ def plot(result: dict, path: Path) -> None:
                 [point[key] for point in result["best_of_n"]],
                 ":",
                 color="#888888",
-                label="best of n",
+                label="best of n (KL: at most)",
             )
             axes.spines[["top", "right"]].set_visible(False)
         grid[0, column].set_title(trainer.upper(), loc="left", fontsize=10)
@@ -229,13 +268,14 @@ def print_table(result: dict) -> None:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
-        title="Means over ten steps: start -> peak of the gold -> end",
+        title=f"Means over up to {WINDOW} steps: start -> peak of the gold -> end",
         title_justify="left",
     )
     for name in ("run", "KL", "proxy", "gold", "gold lost"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
-    for name, points in {**result["runs"], "best of n": result["best_of_n"]}.items():
-        table.add_row(name, *told(points, "->"), f"{lost(points):.2f}")
+    best_of_n = result["best_of_n"]
+    for name, points in {**result["runs"], f"best of 1 to {best_of_n[-1]['n']}": best_of_n}.items():
+        table.add_row(name, *told(points, "->"), f"{lost(points):.2f}" if is_judged(points) else "too short")
     Console(width=max(Console().width, WIDTH)).print(table)
 
 

@@ -68,6 +68,17 @@ def write_pipeline(folder: Path, pipeline: dict) -> None:
     write_atomically(folder / "pipeline.yaml", FIRST_LINE + yaml.safe_dump(pipeline, sort_keys=False))
 
 
+def other_settings(folder: Path, stages: dict[str, dict]) -> str:
+    """What of the runs in `folder` was given other settings than `stages` are, by name; "" where nothing was."""
+    for name, settings in stages.items():
+        own = folder / name
+        if is_worth_keeping(own) and not was_given(own, settings):
+            old, new = read_yaml(own / "given.yaml") if is_run(own) else {}, stored(settings)
+            differ = [key for key in old.keys() | new.keys() if _read(old.get(key)) != _read(new.get(key))]
+            return f"{own}: " + ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in sorted(differ)[:4])
+    return ""
+
+
 def delete_stages(folders: list[Path]) -> None:
     """Delete the runs in `folders`, the last one first; none where another process is at work in one of them."""
     with contextlib.ExitStack() as locks:
@@ -129,11 +140,16 @@ def was_given(folder: Path, settings: dict) -> bool:
 
 
 def _read(value):
-    """A setting as the command line would read it: 1, 1.0 and "1" are the same."""
+    """A setting as the command line reads it: 1, 1.0, "1" and [1] are the same, and so are True and "true"."""
+    if isinstance(value, list):
+        return _read(value[0]) if len(value) == 1 else [_read(one) for one in value]
     try:
         return float(value)
     except (TypeError, ValueError):
-        return str(value)
+        try:
+            return yaml.safe_load(value) if isinstance(value, str) else value
+        except yaml.YAMLError:
+            return value
 
 
 def print_stages(folder: Path, results: dict[str, dict], product: str, passes: dict[str, int] | None) -> None:

@@ -1,21 +1,33 @@
 """The page of proxy and gold: what it says follows from the points, and nothing in it is markup."""
 
 import json
+import re
 
 import pytest
 
 from recipes.errors import InputError
 from recipes.report import write_report
-from recipes.reporting.overoptimization_page import is_fooled, lost, verdict
+from recipes.reporting.overoptimization_page import WINDOW, is_fooled, lost, verdict
 
 
 def points(*values: tuple[float, float, float]) -> list[dict]:
     return [{"step": i, "kl": kl, "proxy": proxy, "gold": gold} for i, (kl, proxy, gold) in enumerate(values, start=10)]
 
 
-FOOLED = points((0.2, -0.3, 0.5), (2.0, 0.8, 0.7), (25.0, 1.0, 0.1))
-HELD = points((0.2, -0.3, 0.5), (1.0, 0.9, 0.9), (1.5, 1.0, 0.88))
-UNLEARNED = points((0.2, -0.3, 0.5), (1.0, 0.9, 0.9), (1.5, 0.2, 0.1))  # the proxy fell as well
+def long(start: tuple, peak: tuple, end: tuple) -> list[dict]:
+    """A run whose first and last point are of different steps."""
+    return points(start, *[peak] * WINDOW, end)
+
+
+FOOLED = long((0.2, -0.3, 0.5), (2.0, 0.8, 0.7), (25.0, 1.0, 0.1))
+HELD = long((0.2, -0.3, 0.5), (1.0, 0.9, 0.9), (1.5, 1.0, 0.88))
+UNLEARNED = long((0.2, -0.3, 0.5), (1.0, 0.9, 0.9), (1.5, 0.2, 0.1))  # the proxy fell as well
+BEST_OF_N = [
+    {"n": 1, "kl": 0.0, "proxy": 0.0, "gold": 0.5, "gold_ci95": [0.4, 0.6]},
+    {"n": 2, "kl": 0.2, "proxy": 0.5, "gold": 0.8, "gold_ci95": [0.7, 0.9]},
+    {"n": 4, "kl": 0.6, "proxy": 0.9, "gold": 0.7, "gold_ci95": [0.6, 0.8]}
+    | {"against_peak": {"n": 64, "difference": -0.1, "ci95": [-0.15, -0.05], "p": 0.004, "peak": 2}},
+]
 
 
 @pytest.fixture
@@ -27,7 +39,9 @@ def folder(tmp_path):
 
 
 def result(folder, **runs) -> str:
-    told = {"task": "word_problems", "model": "starter", "best_of_n": HELD, "runs": runs}
+    given = {"task": "word_problems", "kl_coefs": [0.001, 0.3], "grpo.learning_rate": "5e-4", "output_dir": "runs/o"}
+    told = {"task": "word_problems", "model": "starter", "seed": 7, "given": given}
+    told |= {"best_of_n": BEST_OF_N, "runs": runs}
     (folder / "result.json").write_text(json.dumps(told))
     return write_report(folder).read_text()
 
@@ -42,14 +56,35 @@ def test_gold_that_falls_while_the_proxy_rises_is_said_with_its_flag_and_numbers
         "10.0 %. PPO, --kl_coef 0.3 ended with 88.0 % right answers."
     )
     assert verdict({"grpo-0.3": HELD})[0] == "No over-optimization seen"
-    flat = points((0.2, -0.3, 0.5), (2.0, 1.0, 0.8), (5.0, 0.98, 0.6))
+    flat = long((0.2, -0.3, 0.5), (2.0, 1.0, 0.8), (5.0, 0.98, 0.6))
     assert verdict({"grpo-0.001": flat})[0] == "The proxy stayed high, the truth fell"
 
 
 def test_the_page_has_two_figures_for_each_trainer_and_a_row_for_each_run(folder):
     page = result(folder, **{"grpo-0.001": FOOLED, "grpo-0.3": HELD, "ppo-0.3": HELD})
     assert page.count('<svg class="plot"') == 4 and "<script" not in page
-    assert "0.50 → 0.70 → 0.10" in page and "best of n" in page
+    assert "0.50 → 0.70 → 0.10" in page and "best of 1 to 4" in page
+    page = page.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+    assert (
+        "The best of 4 is right in 70.0 % (60.0 to 80.0), -10.0 points against the best of 2 (paired test on 64 "
+        "problems, p = 0.004)." in page
+    )
+
+
+def test_the_page_has_the_setting_and_the_command_that_makes_it_again(folder):
+    page = result(folder, **{"grpo-0.001": FOOLED, "grpo-0.3": HELD})
+    text = re.sub(r"</?span>", "", page)
+    command = "python -m recipes.overoptimize --task word_problems --kl_coefs 0.001 0.3 --grpo.learning_rate 5e-4"
+    assert command in text and "make overoptimize-word_problems ARGS=" in text
+    assert "<dt>Seed</dt><dd>7</dd>" in page
+
+
+def test_a_run_that_is_too_short_is_not_judged(folder):
+    short = points((0.2, -0.3, 0.5), (2.0, 0.8, 0.7), (25.0, 1.0, 0.1))
+    assert verdict({"grpo-0.001": short})[0] == "Too short to judge"
+    assert verdict({"grpo-0.001": short, "grpo-0.3": HELD})[0] == "No over-optimization seen"
+    assert "by more than 10 points" in verdict({"grpo-0.3": HELD})[1]
+    assert "too short" in result(folder, **{"grpo-0.001": short})
 
 
 def test_names_with_markup_are_text(folder):

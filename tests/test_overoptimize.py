@@ -7,6 +7,7 @@ import pytest
 
 from recipes import overoptimize
 from recipes.overoptimize import WINDOW, best_of_n_curve, curve, figures_of, stages_of
+from recipes.run import Run
 from recipes.stages import write_pipeline
 
 TINY = [
@@ -18,7 +19,7 @@ FOLDER = Path("over")
 
 
 def test_every_run_is_trained_on_the_proxy_alone_with_its_own_kl_weight():
-    stages = stages_of(overoptimize.parse(TINY))
+    stages = stages_of(*overoptimize.parse(TINY))
     assert list(stages) == ["rm", "samples", "ppo-0.01", "ppo-0.5"]
     assert [stages[name][1]["kl_coef"] for name in ("ppo-0.01", "ppo-0.5")] == [0.01, 0.5]
     for name in ("samples", "ppo-0.01"):
@@ -26,8 +27,15 @@ def test_every_run_is_trained_on_the_proxy_alone_with_its_own_kl_weight():
         assert settings["reward_model"] == "over/rm"
         assert settings["measure_only"] == ["correctness_reward", "think_format_reward"]
     both = overoptimize.parse(["--task", "word_problems", "--kl_coefs", "0.1", "0.01"])
-    assert list(stages_of(both))[2:] == ["grpo-0.01", "grpo-0.1", "ppo-0.01", "ppo-0.1"]
-    assert stages_of(both)["grpo-0.1"][1]["beta"] == 0.1
+    assert list(stages_of(*both))[2:] == ["grpo-0.01", "grpo-0.1", "ppo-0.01", "ppo-0.1"]
+    assert stages_of(*both)["grpo-0.1"][1]["beta"] == 0.1
+    assert stages_of(*both)["grpo-0.1"][1]["max_steps"] == 45
+
+
+def test_a_stage_takes_flags_of_its_recipe():
+    stages = stages_of(*overoptimize.parse([*TINY, "--ppo.learning_rate", "5e-4", "--rm.min_margin=0.5"]))
+    assert stages["ppo-0.01"][1]["learning_rate"] == stages["ppo-0.5"][1]["learning_rate"] == "5e-4"
+    assert stages["rm"][1]["min_margin"] == "0.5" and "min_margin" not in stages["samples"][1]
 
 
 def test_the_pipeline_ends_with_a_picture_and_its_numbers_and_goes_on_where_it_stopped(capfd):
@@ -48,6 +56,49 @@ def test_the_pipeline_ends_with_a_picture_and_its_numbers_and_goes_on_where_it_s
     assert {path: path.stat().st_mtime_ns for path in done} == done
     output = capfd.readouterr().out
     assert output.count("is finished.") == 4 and "gold lost" in output
+
+
+def test_other_settings_are_refused_before_anything_is_touched_and_overwrite_replaces_all(refused_by, monkeypatch):
+    stages = stages_of(*overoptimize.parse(TINY))
+    for name, (_, settings) in stages.items():
+        a_run_that_ended(FOLDER / name, settings)
+    a_run_that_ended(FOLDER / "grpo-0.7", {"beta": 0.7})  # of an earlier command, on the reward model that goes
+    write_pipeline(FOLDER, {"pipeline": "overoptimize", "task": "word_problems", "model_name_or_path": "starter"})
+    results = [FOLDER / name for name in overoptimize.RESULTS]
+    for path in (*results, FOLDER / "rm.yaml", FOLDER / "grpo-0.7.yaml"):
+        path.write_text("of the first command")
+    kept = contents()
+
+    said = refused_by(overoptimize.main, *TINY, "--sample_prompts", "17")
+    assert "over holds runs of other settings (over/rm: sample_prompts 16 -> 17)" in said and "--overwrite" in said
+    assert "over/ppo-0.01: max_steps 2 -> 3" in refused_by(overoptimize.main, *TINY, "--max_steps", "3")
+    assert contents() == kept
+
+    def stop(recipe, settings):
+        raise SystemExit(7)
+
+    monkeypatch.setattr(overoptimize, "run_stage", stop)
+    with pytest.raises(SystemExit):
+        overoptimize.main([*TINY, "--sample_prompts", "17", "--overwrite"])
+    assert list(contents()) == [FOLDER / "pipeline.yaml"]
+
+
+def test_overwrite_goes_on_with_what_is_unfinished_and_of_the_same_settings():
+    stages = {name: settings for name, (_, settings) in stages_of(*overoptimize.parse(TINY)).items()}
+    a_run_that_ended(FOLDER / "rm", stages["rm"])
+    overoptimize.make_room(FOLDER, stages, overwrite=True)
+    assert (FOLDER / "rm" / "result.json").exists()
+
+
+def contents() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file() and path.name != "_lock"}
+
+
+def a_run_that_ended(folder: Path, settings: dict) -> None:
+    run = Run(str(folder), settings, settings)
+    run.begin()
+    run.lock.close()
+    run.finish(trainer="rm")
 
 
 def test_points_are_means_over_ten_steps_and_kl_is_of_a_completion(tmp_path):
@@ -81,7 +132,11 @@ def test_a_line_separator_in_a_question_is_no_end_of_a_row(tmp_path):
         (["--sample_prompts", "0"], "--sample_prompts 0"),
         (["--trainers", "dpo"], "invalid choice: 'dpo'"),
         (["--task", "word_problem"], "Unknown task 'word_problem'. Did you mean word_problems?"),
-        (["--num_prompt", "3"], "unrecognized arguments: --num_prompt 3"),
+        (["--num_prompt", "3"], "Unknown flag --num_prompt. Did you mean --num_prompts?"),
+        (["--ppo.lerning_rate", "1"], "Unknown flag --ppo.lerning_rate. Did you mean --ppo.learning_rate?"),
+        (["--ppo.kl_coef", "1"], "--ppo.kl_coef: it is set by --kl_coefs."),
+        (["--ppo.reward_weights", "1"], "--ppo.reward_weights: it is set by this pipeline"),
+        (["--ppo.learning_rate", "-1"], "Stage ppo-0.01: --learning_rate"),
     ],
 )
 def test_bad_input_is_one_sentence_before_anything_is_run(refused_by, argv, sentence):

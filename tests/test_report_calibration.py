@@ -1,5 +1,6 @@
 """Calibration in the report: how often samples agree, against how often what most of them say is right."""
 
+import numpy as np
 import pytest
 from report_runs import sampled_row
 
@@ -11,7 +12,31 @@ CORRECTNESS = "correctness_reward"
 def test_confidence_is_the_share_of_the_samples_that_agree_with_the_majority():
     found = calibrate([sampled_row(3, ["3", "3", "3", "5"]), sampled_row(4, ["9", "9", "4", None])], CORRECTNESS)
     assert found.stated == [0.75, 0.5] and found.right == [True, False] and found.samples == 4
-    assert found.confidence == 0.625 and found.accuracy == 0.5 and found.gap == pytest.approx(0.125)
+    assert found.confidence == 0.625 and found.accuracy == 0.5
+
+
+def test_the_gap_is_of_each_answer_and_the_other_samples():
+    found = calibrate([sampled_row(3, ["3", "3", "3", "5"]), sampled_row(4, ["9", "9", "4", None])], CORRECTNESS)
+    assert found.gaps == pytest.approx([(3 * (2 / 3 - 1) + 0) / 4, (2 * (1 / 3) + (0 - 1)) / 4])
+    assert found.gap == pytest.approx(sum(found.gaps) / 2)
+
+
+@pytest.mark.parametrize("concentration", [0.3, 1.0, 5.0])
+def test_a_model_that_is_right_as_often_as_it_says_is_called_calibrated(concentration):
+    random, calls = np.random.default_rng(0), []
+    for _ in range(60):
+        rows = []
+        for _ in range(50):
+            chances = random.dirichlet([concentration] * 6)
+            gold, *answers = random.choice(6, size=9, p=chances)  # the truth is drawn from what the model believes
+            rows.append(sampled_row(int(gold), [str(answer) for answer in answers]))
+        calls.append(calibrate(rows, CORRECTNESS))
+    assert abs(np.mean([found.gap for found in calls])) < 0.02
+    assert sum("neither" in found.in_words() for found in calls) >= 51  # the interval is of 95 %
+
+
+def test_a_row_with_a_single_sample_tells_nothing():
+    assert calibrate([sampled_row(1, ["1"])], CORRECTNESS) is None
 
 
 def test_answers_of_the_same_value_are_one_and_of_a_tie_the_first_is_taken():
@@ -30,28 +55,31 @@ def test_problems_without_an_answer_or_a_verdict_are_left_out_and_counted():
     assert calibrate([sampled_row(0, [None] * 4)], CORRECTNESS) is None and calibrate([], CORRECTNESS) is None
 
 
-def test_the_expected_calibration_error_weighs_each_group_by_its_problems():
+def test_a_group_has_the_share_right_of_its_problems():
     rows = [sampled_row(1, ["1"] * 4)] * 6 + [sampled_row(1, ["2"] * 4)] * 2  # stated 1, right 0.75
     rows += [sampled_row(1, ["1", "1", "2", "3"])] * 2  # stated 0.5, right 1
     found = calibrate(rows, CORRECTNESS)
     assert found.groups == [(0.5, 1.0, 2), (1.0, 0.75, 8)]
-    assert found.error == pytest.approx((2 * 0.5 + 8 * 0.25) / 10)
 
 
 def test_over_and_underconfidence_are_told_only_where_the_interval_says_so():
     sure = [sampled_row(1, ["2"] * 4)] * 30
     shy = [sampled_row(1, ["1", "1", "2", "3"])] * 30
-    even = [sampled_row(1, ["1", "1", "1", "2"])] * 22 + [sampled_row(1, ["2", "2", "2", "1"])] * 8
+    even = [sampled_row(1, ["1", "1", "1", "2"])] * 15 + [sampled_row(1, ["2", "2", "2", "3"])] * 15
     told = [calibrate(rows, CORRECTNESS) for rows in (sure, shy, even)]
     assert [found.in_words() for found in told] == [
         "overconfident by 100 points",
-        "underconfident by 50 points",
+        "underconfident by 33 points",
         "neither over- nor underconfident, as far as 30 problems can tell",
     ]
     assert change(told[0], told[1]).endswith(
-        "it was overconfident by 100 points, and is now underconfident by 50 points."
+        "it was overconfident by 100 points, and is now underconfident by 33 points."
     )
-    assert change(told[2], told[2]).endswith(f"before and after it is {told[2].in_words()}.")
+    same = change(told[2], told[2])
+    assert same.endswith(f"before and after it is {told[2].in_words()}.")
+    assert same.startswith("Its samples agree about as often (75") and "is right about as often (50" in same
+    assert change(told[0], told[1]).startswith("Its samples agree less often (100")
+    assert "is right more often (0" in change(told[0], told[1])
 
 
 def test_the_diagram_is_described_in_words():

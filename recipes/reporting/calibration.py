@@ -1,14 +1,21 @@
-"""Does a model know what it knows? How often its samples agree, against how often what most of them say is right."""
+"""Does a model know what it knows? How often its samples agree, against how often what most of them say is right.
 
+The share that agrees with the majority is what is drawn. It is too high by itself, since the same few samples have
+chosen that majority: of a model that is as sure as it is right, eight samples would look overconfident. So the gap is
+taken from each answer and the *other* samples of its problem, which is free of that: the expected share of others that
+agree with an answer is the probability that the model gives it.
+"""
+
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
+from statistics import fmean, variance
 
 from markupsafe import Markup
 from matplotlib.ticker import MultipleLocator
 
-from recipes.intervals import mean_interval, wilson_interval
+from recipes.intervals import Z95, mean_interval, wilson_interval
 from recipes.reporting.drawing import STAND_INS, drawing
 from recipes.reporting.files import number
 from rewards import extract_answer
@@ -25,12 +32,15 @@ class Calibration:
     Attributes:
         stated (`list[float]`): of each problem the share of its samples that give the most frequent answer, (0, 1].
         right (`list[bool]`): of each problem whether that answer is right.
+        gaps (`list[float]`): of each problem the mean over its samples of: the share of the other samples that give
+            the same answer, less 1 where it is right; 0 for a sample without an answer, which says nothing. [-1, 1].
         unanswered, unjudged (`int`): problems left out: no sample has an answer, or the reward could not judge it.
         samples (`int`): of a problem, at most.
     """
 
     stated: list[float]
     right: list[bool]
+    gaps: list[float]
     unanswered: int
     unjudged: int
     samples: int
@@ -45,12 +55,12 @@ class Calibration:
 
     @property
     def gap(self) -> float:
-        """Mean confidence minus accuracy: above 0 the model is overconfident."""
-        return self.confidence - self.accuracy
+        """By how much it is surer of an answer than that is right, on average: above 0 it is overconfident."""
+        return fmean(self.gaps)
 
     @cached_property
     def gap_interval(self) -> tuple[float, float]:
-        return mean_interval([stated - right for stated, right in zip(self.stated, self.right, strict=True)])
+        return mean_interval(self.gaps)
 
     @property
     def groups(self) -> list[tuple[float, float, int]]:
@@ -62,11 +72,6 @@ class Calibration:
             (fmean(self.stated[i] for i in rows), fmean(self.right[i] for i in rows), len(rows))
             for _, rows in sorted(bins.items())
         ]
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error (Naeini et al., 2015): the mean distance of stated and actual, over problems."""
-        return sum(n * abs(stated - right) for stated, right, n in self.groups) / len(self.stated)
 
     @property
     def unbiased(self) -> str:
@@ -83,41 +88,49 @@ class Calibration:
 
 def calibrate(rows: list[dict], correctness: str) -> Calibration | None:
     """The calibration of sampled problems (rows as in recipes/samples.py); `None` where none can be counted."""
-    stated, right, unanswered, unjudged, samples = [], [], 0, 0, 0
+    stated, right, gaps, unanswered, unjudged, samples = [], [], [], 0, 0, 0
     for row in rows:
         texts, rewards = row.get("completions"), row.get("rewards")
         values = rewards.get(correctness) if isinstance(rewards, dict) else None
-        if not isinstance(texts, list) or not isinstance(values, list) or len(values) != len(texts) or not texts:
+        if not isinstance(texts, list) or not isinstance(values, list) or len(values) != len(texts) or len(texts) < 2:
             unjudged += 1
             continue
         classes = answer_classes([extract_answer(text) if isinstance(text, str) else None for text in texts])
-        votes = Counter(number for number in classes if number is not None).most_common(1)  # of a tie the first
+        votes = Counter(one for one in classes if one is not None)
         if not votes:
             unanswered += 1
             continue
-        (majority, count) = votes[0]
-        verdict = number(values[classes.index(majority)])
-        if verdict is None:
+        judged = [(one, number(value)) for one, value in zip(classes, values, strict=True)]
+        verdicts = {one: float(value == 1) for one, value in reversed(judged) if value is not None}
+        if not votes.keys() <= verdicts.keys():
             unjudged += 1
             continue
+        majority, count = votes.most_common(1)[0]  # of a tie the first
         stated.append(count / len(texts))
-        right.append(verdict == 1)
+        right.append(verdicts[majority] == 1)
+        agree = {one: (n - 1) / (len(texts) - 1) for one, n in votes.items()}
+        gaps.append(sum(n * (agree[one] - verdicts[one]) for one, n in votes.items()) / len(texts))
         samples = max(samples, len(texts))
-    return Calibration(stated, right, unanswered, unjudged, samples) if stated else None
+    return Calibration(stated, right, gaps, unanswered, unjudged, samples) if stated else None
 
 
 def change(before: Calibration, after: Calibration) -> str:
     """What training has changed, in one sentence."""
-    surer = f"Its samples agree more often ({before.confidence:.0%} -> {after.confidence:.0%})"
-    if after.confidence < before.confidence:
-        surer = f"Its samples agree less often ({before.confidence:.0%} -> {after.confidence:.0%})"
-    righter = "more often" if after.accuracy > before.accuracy else "no more often"
-    so = f"the answer that most of them give is right {righter} ({before.accuracy:.0%} -> {after.accuracy:.0%})"
+    surer, righter = moved(before.stated, after.stated), moved(before.right, after.right)
+    surer = f"Its samples agree {surer} often ({before.confidence:.0%} -> {after.confidence:.0%})"
+    so = f"the answer that most of them give is right {righter} often ({before.accuracy:.0%} -> {after.accuracy:.0%})"
     same = before.in_words() == after.in_words()
     was = f"it was {before.in_words()}, and is now {after.in_words()}"
     if same:
         was = f"before and after it is {after.in_words()}"
     return f"{surer}, {so}: {was}.".replace("%", "\N{NO-BREAK SPACE}%").replace("->", "\N{RIGHTWARDS ARROW}")
+
+
+def moved(before: list[float], after: list[float]) -> str:
+    """more, less, or about as: whether the mean has changed by more than chance, as if the problems were others."""
+    error = math.sqrt(sum(variance(map(float, values)) / len(values) for values in (before, after) if values[1:]))
+    change = fmean(after) - fmean(before)
+    return "about as" if abs(change) <= Z95 * error + ROUNDING else "more" if change > 0 else "less"
 
 
 def draw_reliability(found: Calibration, name: str) -> Markup:

@@ -9,10 +9,16 @@ from markupsafe import Markup
 from recipes.errors import InputError
 from recipes.reporting.drawing import DASHES, STAND_INS, drawing, short
 from recipes.reporting.files import number, read_json
-from recipes.reporting.rendering import contents, eyebrow, link, recipe_name, render
-from recipes.reporting.verdict import Verdict, percent
+from recipes.reporting.held_out_figures import Figure
+from recipes.reporting.pipeline_folder import PipelineFolder, open_pipeline
+from recipes.reporting.rendering import contents, eyebrow, link, minutes_told, recipe_name, render
+from recipes.reporting.reproduce import command_of, make_of
+from recipes.reporting.run_folder import RunFolder
+from recipes.reporting.run_page import versions_of
+from recipes.reporting.verdict import Verdict, held_out_figures, in_words, percent, signed, verdict_of, with_interval
 
 FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of the KL
+WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
 LOST = 0.1  # of the share of right answers, from its peak: several times the noise of a mean over ten steps
 UNNOTICED = 0.1  # standard deviations by which the proxy may have fallen since
 PANELS = (
@@ -33,21 +39,78 @@ def overoptimization_page(folder: Path) -> str:
         raise InputError(
             f"{folder} is unfinished: its command, again, goes on to the end and writes the report."
         ) from None
+    pipeline = open_pipeline(folder)
+    stages = {stage.name: stage for stage in pipeline.stages}
+    given = result.get("given") if isinstance(result.get("given"), dict) else {}
+    given = {name: value for name, value in given.items() if name not in ("output_dir", "overwrite")}
+    best_of = f"best of 1 to {best_of_n[-1].get('n', 'n')}"
     return render(
         "overoptimization.html",
         title=f"{folder.name}: proxy and gold",
         eyebrow=eyebrow("Over-optimization", str(result.get("task", "")), model=str(result.get("model", ""))),
         verdict=Verdict(*verdict(runs), {}, {}),
-        notes=[],
-        contents=contents(("curves", "Proxy and gold", True), ("runs", "Runs", True)),
+        notes=pipeline.notes,
+        contents=contents(("curves", "Proxy and gold", True), ("runs", "Runs", True), ("setting", "The setting", True)),
+        window=WINDOW,
+        lost=f"{100 * LOST:.0f}",
+        best_of_n=end_of(best_of_n),
+        facts=facts_of(result, pipeline),
+        command=command_of("overoptimize", given),
+        make=make_of("overoptimize", given),
         made_of=f"{folder.name}/",
         trainers=drawn(runs, best_of_n),
         rows=[
-            (label_of(name), link(folder / name / "report.html", folder), told(points), f"{100 * lost(points):.0f}")
-            for name, points in {**runs, "best of n": best_of_n}.items()
+            (
+                label_of(name),
+                link(folder / name / "report.html", folder),
+                [*told(points), held_out(stages.get(name))],
+                f"{100 * lost(points):.0f}" if is_judged(points) else "too short",
+            )
+            for name, points in {**runs, best_of: best_of_n}.items()
         ],
-        columns=("KL, nats", "proxy", "gold"),
+        columns=("KL, nats", "proxy", "gold", "held-out accuracy"),
     )
+
+
+def facts_of(result: dict, pipeline: PipelineFolder) -> list[tuple[str, str]]:
+    """What, on what, how long: (name, value)."""
+    stages, first = pipeline.stages, (pipeline.stages or [None])[0]
+    pairs = next((stage for stage in stages if stage.recipe == "rm"), None)
+    memory = [number(stage.result.get("peak_memory_gb")) or 0.0 for stage in stages]
+    facts = [
+        ("Model", result.get("model")),
+        ("Task", result.get("task")),
+        ("Seed", result.get("seed")),
+        ("Proxy", verdict_of(pairs).sentence if pairs else ""),
+        ("Time", f"{minutes_told(sum(stage.minutes or 0 for stage in stages))} minutes of training and sampling"),
+        ("Peak memory", f"{max(memory):.2f} GB" if any(memory) else ""),
+        ("Machine", first.about.get("machine") if first else ""),
+        ("Versions", versions_of(first) if first else ""),
+        ("Folder", pipeline.path),
+    ]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def held_out(run: RunFolder | None) -> str:
+    """The accuracy on held-out problems, before and after training."""
+    before, after = held_out_figures(run) if run else ({}, {})
+    if "accuracy" not in before or "accuracy" not in after:
+        return ""
+    return f"{percent(before['accuracy'].value)} \N{RIGHTWARDS ARROW} {with_interval(after['accuracy'])}"
+
+
+def end_of(best_of_n: list[dict]) -> str:
+    """The last point's gold with its interval, and its fall from the peak with the test; "" where these are unknown."""
+    last, ends, fall = best_of_n[-1], best_of_n[-1].get("gold_ci95"), best_of_n[-1].get("against_peak")
+    low, high = map(number, ends) if isinstance(ends, list) and len(ends) == 2 else (None, None)
+    if low is None or high is None or not isinstance(fall, dict):
+        return ""
+    ended = f"The best of {last.get('n')} is right in {with_interval(Figure(last['gold'], low, high))}"
+    difference, p, problems = (number(fall.get(key)) for key in ("difference", "p", "n"))
+    if not difference or p is None or problems is None:
+        return f"{ended}."
+    against = f"{signed(difference)} points against the best of {fall.get('peak')}"
+    return f"{ended}, {against} (paired test on {problems:.0f} problems, {in_words(p)})."
 
 
 def checked(points: list[dict]) -> list[dict]:
@@ -65,6 +128,11 @@ def lost(points: list[dict]) -> float:
     return peak_of(points)["gold"] - points[-1]["gold"]
 
 
+def is_judged(points: list[dict]) -> bool:
+    """Long enough that its first and its last point are of different steps."""
+    return "n" in points[0] or len(points) > WINDOW
+
+
 def is_fooled(points: list[dict]) -> bool:
     """The gold fell from its peak, and the proxy has not noticed."""
     return lost(points) > LOST and points[-1]["proxy"] > peak_of(points)["proxy"] - UNNOTICED
@@ -72,11 +140,15 @@ def is_fooled(points: list[dict]) -> bool:
 
 def verdict(runs: dict[str, list[dict]]) -> tuple[str, str]:
     """Headline and sentence: the run that lost the most, and the one that ended with the most right."""
-    fooled = {name: points for name, points in runs.items() if is_fooled(points)}
+    judged = {name: points for name, points in runs.items() if is_judged(points)}
+    fooled = {name: points for name, points in judged.items() if is_fooled(points)}
     best = max(runs, key=lambda name: runs[name][-1]["gold"])
     ended = f"{label_of(best)} ended with {percent(runs[best][-1]['gold'])} right answers."
+    if not judged:
+        return "Too short to judge", f"With fewer than {2 * WINDOW} steps no start and end can be told apart. {ended}"
     if not fooled:
-        return "No over-optimization seen", f"In no run did the gold fall while the proxy stayed high. {ended}"
+        by = f"by more than {100 * LOST:.0f} points"
+        return "No over-optimization seen", f"In no run did the gold fall {by} while the proxy stayed high. {ended}"
     worst = max(fooled, key=lambda name: lost(fooled[name]))
     peak, end = peak_of(runs[worst]), runs[worst][-1]
     went = "rose" if end["proxy"] > peak["proxy"] else "stayed high"

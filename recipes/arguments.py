@@ -19,7 +19,7 @@ from recipes.models import loading_of
 from recipes.run import changed, is_run, read_yaml, stored
 from recipes.samples import is_samples
 from recipes.settings import check_settings
-from recipes.tasks import load_task
+from recipes.tasks import Task, load_task
 
 
 def flag(default, help: str):
@@ -134,6 +134,7 @@ class RecipeParser(TrlParser):
         for reward, weight in zip(names, weights or (), strict=False):
             if weight and reward in measured:
                 raise InputError(f"--measure_only {reward} weighs {weight}: set that to 0 in --reward_weights.")
+        self._check_what_is_chosen_by(task, weights)
         if weights is not None and not any(weights):
             raise InputError("All rewards are only measured: give one of them a weight, by --reward_weights.")
         try:
@@ -142,6 +143,17 @@ class RecipeParser(TrlParser):
             raise InputError(f"These settings do not go together: {one_line(error)}") from error
         args.task = name
         return task, args, config, model_args
+
+    def _check_what_is_chosen_by(self, task: Task, weights: list[float] | None) -> None:
+        """What pairs and kept samples are chosen by is trained on, whatever it weighs."""
+        by = {"dpo": [task.correctness], "rm": [task.correctness], "sft": [task.correctness, task.format]}
+        if self.settings.get("preferences") or (self.trainer == "sft" and not self.settings.get("samples")):
+            return
+        weight_of = dict(zip(task.reward_names, weights or task.reward_weights, strict=True))
+        for reward in by.get(self.trainer, []):
+            if not weight_of[reward.__name__]:
+                what = "Samples are kept" if self.trainer == "sft" else "Pairs are right against wrong"
+                raise InputError(f"{what} by {reward.__name__}, so it is trained on: it cannot be measured only.")
 
     def error(self, message: str):
         raise InputError(f"{one_line(message)}. See --help.")

@@ -1,6 +1,7 @@
 """Where the pairs of DPO and of a reward model come from: samples written now or before, or a preference set."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from datasets import Dataset
 
@@ -13,6 +14,8 @@ from recipes.preflight import held_out_texts
 from recipes.sample import sample_to_file
 from recipes.samples import read_samples, totals
 from recipes.tasks.loading import load_preferences
+
+WEIGHED_BY = {"reward_weights", "extra_rewards", "measure_only", "reward_model"}  # flags
 
 
 @dataclass
@@ -40,12 +43,23 @@ def given_pairs(job: Job) -> tuple[Dataset | None, dict]:
             raise InputError(f"{job.args.preferences} has no pair to train on: all are of held-out problems.")
         return rows.select(kept), {"pairs": len(kept), "held_out": len(rows) - len(kept)}
     samples = job.checked.samples
-    if samples and "reward_weights" in job.parser.given:  # in place of those that the samples were weighed by
-        names = [reward.__name__ for reward in job.task.reward_funcs]
-        for row in samples:
-            unknown = [None] * len(row["completions"])
-            row["total"] = totals([row["rewards"].get(name, unknown) for name in names], job.config.reward_weights)
+    if samples and job.parser.given.keys() & WEIGHED_BY:  # in place of those that the samples were weighed by
+        weigh(samples, dict(zip(job.task.reward_names, job.config.reward_weights, strict=True)), job.args.samples)
     return pairs(job, samples) if samples else (None, {})
+
+
+def weigh(samples: list[dict], weights: dict[str, float], source: str) -> None:
+    """Give every row the `total` by `weights`; raises `InputError` where the samples lack a reward that has one."""
+    file = f"{source}/samples.jsonl" if Path(source).expanduser().is_dir() else source
+    for row in samples:
+        missing = [name for name, weight in weights.items() if weight and name not in row["rewards"]]
+        if missing:
+            raise InputError(
+                f"{file} has no rewards of {missing[0]}, which is to be trained on: "
+                f"`python -m recipes.sample --completions {file}` with the same flags scores it."
+            )
+        unknown = [None] * len(row["completions"])
+        row["total"] = totals([row["rewards"].get(name, unknown) for name in weights], weights.values())
 
 
 def sampled(job: Job, model, rows: Dataset, name: str = "samples.jsonl") -> list[dict]:

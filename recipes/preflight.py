@@ -28,6 +28,7 @@ from recipes.samples import read_samples
 from recipes.tasks import Task
 
 ROWS_NAMED = 5
+ROWS_TRIED = 8
 AT_ONCE = 64  # rows of the gold self-test, between two moves of its progress bar
 
 
@@ -72,6 +73,7 @@ def preflight(
                 "drop it."
             )
     train = usable_rows(train, task, "train")
+    check_named_rewards(train, task, [*(args.extra_rewards or []), *(args.measure_only or [])])
     eval_samples = getattr(args, "eval_samples", len(held_out))
     held_out = usable_rows(held_out.select(range(min(eval_samples, len(held_out)))), task, "held-out")
     prompts = getattr(config, "generation_batch_size", 1) // getattr(config, "num_generations", 1)
@@ -169,6 +171,24 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
         raise InputError(f"{verdict}: a row needs {task.needed}.")
     print(f"warning: {verdict}; they are left out.")
     return rows.select([row for row in range(len(rows)) if row not in failures])
+
+
+def check_named_rewards(rows: Dataset, task: Task, names: list[str]) -> None:
+    """Raise `InputError` where a reward that the user has named cannot judge the task's own gold answers."""
+    columns = rows[:ROWS_TRIED]
+    completions = [task.written(task.gold(answer)) for answer in columns["answer"]]
+    for reward in task.reward_funcs:
+        if reward.__name__ not in names or isinstance(reward, LearnedReward):
+            continue
+        logging.getLogger("rewards").setLevel(logging.ERROR)
+        try:
+            judged = reward(prompts=columns["question"], completions=completions, **columns)
+        except (ValueError, TypeError) as error:  # a reward says in its own words what it needs
+            raise InputError(f"{reward.__name__} cannot be used on this task: {one_line(error)}") from error
+        finally:
+            logging.getLogger("rewards").setLevel(logging.NOTSET)
+        if all(value is None for value in judged):
+            raise InputError(f"{reward.__name__} cannot judge any row of this task, gold answers neither: drop it.")
 
 
 def _judge(task: Task, completions: list[str], columns: dict[str, list]) -> list[list[float | None]]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes import grpo, sft
+from recipes import dpo, grpo, reward_model, sft
 from recipes.errors import InputError
+from recipes.pair_sources import weigh
 from recipes.tasks import load_task
 
 TASK = load_task("word_problems")
@@ -60,6 +61,58 @@ def test_weights_that_contradict_it_or_leave_nothing_are_refused(refused_by):
     assert said == "error: --measure_only correctness_reward weighs 1.0: set that to 0 in --reward_weights.\n"
     said = refused_by(grpo.main, *SMALL, *measured, "think_format_reward")
     assert said == "error: All rewards are only measured: give one of them a weight, by --reward_weights.\n"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "sentence"),
+    [
+        (dpo, [], "Pairs are right against wrong by correctness_reward, so it is trained on"),
+        (reward_model, ["--reward_weights", "0", "1"], "Pairs are right against wrong by correctness_reward"),
+        (sft, ["--samples", "s.jsonl"], "Samples are kept by correctness_reward, so it is trained on"),
+    ],
+)
+def test_what_chooses_pairs_and_samples_cannot_be_measured_only(refused_by, recipe, flags, sentence):
+    measured = [] if "--reward_weights" in flags else ["--measure_only", "correctness_reward"]
+    assert sentence in refused_by(recipe.main, "--task", "word_problems", *measured, *flags)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("code_reward", "code_reward cannot be used on this task: code_reward needs the tests of each row"),
+        ("multiple_choice_reward", "multiple_choice_reward cannot judge any row of this task"),
+        ("async_code_reward", "Unknown reward 'async_code_reward' in --measure_only. Did you mean code_reward?"),
+    ],
+)
+def test_a_reward_that_can_judge_nothing_here_is_refused_before_a_weight_is_loaded(refused_by, name, sentence):
+    assert sentence in refused_by(grpo.main, *SMALL, "--measure_only", name)
+    assert not Path("runs").exists()
+
+
+def test_samples_that_exist_are_weighed_by_the_flags_that_are_given():
+    def row() -> dict:
+        rewards = {"correctness_reward": [1.0, 0.0], "think_format_reward": [0.0, 1.0], "tag_count_reward": [0.5, None]}
+        return {"completions": ["a", "b"], "rewards": rewards, "total": [9.0, 9.0]}
+
+    rows = [row()]
+    weigh(rows, {"correctness_reward": 1.0, "think_format_reward": 0.0, "tag_count_reward": 0.1}, "s.jsonl")
+    assert rows[0]["total"] == [pytest.approx(1.05), 0.0]
+    weigh(rows, {"correctness_reward": 1.0, "unknown_reward": 0.0}, "s.jsonl")  # only measured: nothing is missing
+    assert rows[0]["total"] == [1.0, 0.0]
+    with pytest.raises(InputError, match="has no rewards of reward_model, which is to be trained on: `python"):
+        weigh(rows, {"correctness_reward": 1.0, "reward_model": 1.0}, "s.jsonl")
+
+
+def test_pairs_of_samples_that_exist_are_made_by_the_weights_of_the_flags(monkeypatch):
+    made = []
+    monkeypatch.setattr("recipes.pair_sources.preference_pairs", lambda rows, *a, **k: made.extend(rows) or exit(7))
+    rewards = {"correctness_reward": [1.0, 0.0], "think_format_reward": [0.0, 1.0]}
+    row = {"question": "What is 1 + 1?", "answer": "2", "completions": ["2", "3"], "rewards": rewards}
+    Path("s.jsonl").write_text(json.dumps(row | {"total": [1.0, 0.2]}) + "\n")
+    with pytest.raises(SystemExit):
+        dpo.main(["--task", "word_problems", "--samples", "s.jsonl", "--measure_only", "think_format_reward"])
+    assert made[0]["total"] == [1.0, 0.0]
 
 
 def metrics(folder: str) -> list[dict]:

@@ -114,7 +114,7 @@ class Task:
 
 
 def _of_the_library(name: str, flag: str, more: Iterable[str] = ()) -> Callable:
-    known = [name for name in rewards.__all__ if name.endswith("_reward") and not name.startswith("get_")]
+    known = [name for name in rewards.__all__ if name.endswith("_reward") and not name.startswith(("get_", "async_"))]
     if name not in known:
         known = list(dict.fromkeys([*more, *known]))
         raise InputError(f"Unknown reward {name!r} in --{flag}.{did_you_mean(name, known)} One of {', '.join(known)}.")

@@ -8,33 +8,41 @@ import contextlib
 import functools
 import json
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer
 
 from recipes import hub
-from recipes.errors import InputError, near_path, one_line, refused_settings
+from recipes.errors import InputError, near_path, one_line
 from recipes.models import find_model, load_model, loading_of
 from recipes.qlora import QLoRA
 from recipes.run import is_run
-from recipes.texts import end_of_turn, prompts_to_train_on
+from recipes.texts import as_text, end_of_turn, prompts_to_train_on
 from rewards.completions import Completion, completion_text
 
+ASKED = [{"role": "user", "content": "1 + 1?"}]
+PREFILL = re.compile(r"<think>\s*\Z")  # what a template may have written of the completion
 TOKENS_AT_ONCE = 16_384  # in a pass: half a gigabyte of activations in a model of 1.5B
 OF_LOADING = ("dtype", "load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant", "model_revision")
 
 
 @dataclass
 class Loading:
-    """What of a trainer's config decides how a reward model is loaded."""
+    """What of a trainer's config decides how a reward model is loaded, and how it is asked."""
 
     seed: int = 0
     trust_remote_code: bool = False
     model_init_kwargs: None = None
-    chat_template_kwargs: dict | None = None
+    chat_template_kwargs: dict | str | None = None
+
+    def __post_init__(self):
+        if isinstance(self.chat_template_kwargs, str):  # as a run's config.yaml has what the command line gave
+            self.chat_template_kwargs = json.loads(self.chat_template_kwargs)
 
 
 class LearnedReward:
@@ -45,47 +53,89 @@ class LearnedReward:
             classification with one label: a hub id or a folder.
 
     Called as TRL calls a reward. Range: any real number. A run's scores are given less their mean over its held-out
-    pairs, in units of their standard deviation, so that a weight of the KL means about the same for every reward model;
-    another model's scores are given as they are.
+    pairs (its train pairs, where it had no others), in units of their standard deviation, so that a weight of the KL
+    means about the same for every reward model; another model's scores are given as they are. A completion that was cut
+    off is scored as if it had ended there.
     Never `None`. The model is loaded at the first call, onto the machine's GPU where there is one in use.
 
-    Raises `InputError` where `name` is no reward model, as far as its folder tells.
+    Attributes:
+        prefill (`str`): what the policy's chat template has written of every completion, such as "<think>".
+
+    Raises `InputError` where `name` is no reward model, as far as its folder tells, or cannot read a conversation.
     """
 
     __name__ = "reward_model"
 
     def __init__(self, name: str):
-        self.name = name
-        self.mean, self.std = scale_of(name)
+        self.name, self.prefill = name, ""
+        settings = loading_of(name, ("trust_remote_code", "chat_template_kwargs", "model_revision"))
+        self.revision = find_model(name).revision or settings.pop("model_revision", None)
+        self.config = Loading(**{key: value for key, value in settings.items() if key != "model_revision"})
+        self.mean, self.std = scale_of(name, self.config.trust_remote_code, self.revision)
+        self.tokenizer = self._tokenizer()
+        self.takes_system = self._renders([{"role": "system", "content": "Be brief."}, *ASKED])
+        if not self.takes_system and not self._renders(ASKED):
+            raise InputError(f"--reward_model {name}: its chat template cannot render a question.")
 
     def __call__(self, prompts, completions: list[Completion], **columns) -> list[float]:
         texts = self.as_text(prompts, [completion_text(completion) for completion in completions])
-        return [(score - self.mean) / self.std for score in scores_of(*self.model, texts)]
+        return [(score - self.mean) / self.std for score in scores_of(self.model, self.tokenizer, texts)]
 
     @functools.cached_property
-    def model(self) -> tuple:
-        """The model and its tokenizer, loaded as the run that made it had them."""
+    def model(self):
+        """The model, loaded as the run that made it had it."""
         settings = {"dtype": "auto", "load_in_4bit": False} | loading_of(self.name, OF_LOADING)
         model_args = QLoRA(model_name_or_path=self.name, **settings)
         try:
             with unchanged_randomness():  # it is loaded in the midst of a run
-                model = load_model(self.name, Loading(), model_args, scores=True)
-            with refused_settings("The tokenizer"):
-                return model, AutoTokenizer.from_pretrained(find_model(self.name).base)
+                return load_model(self.name, self.config, model_args, scores=True)
         except InputError as error:
             raise InputError(f"--reward_model {self.name} cannot be loaded: {error}") from error
 
     def as_text(self, prompts: list, completions: list[str]) -> list[str]:
-        tokenizer, config = self.model[1], Loading()
         asked = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
-        end = end_of_turn(tokenizer, config)
-        asked = prompts_to_train_on(tokenizer, asked, config)
-        return [ended(prompt + text + end, tokenizer) for prompt, text in zip(asked, completions, strict=True)]
+        if not self.takes_system:
+            asked = [without_system(messages) for messages in asked]
+        end = end_of_turn(self.tokenizer, self.config)
+        # What the policy's template has begun stands in place of what this one would begin.
+        asked = [PREFILL.sub("", text) for text in prompts_to_train_on(self.tokenizer, asked, self.config)]
+        begun = [prompt + self.prefill for prompt in asked]
+        return [ended(prompt + text + end, self.tokenizer) for prompt, text in zip(begun, completions, strict=True)]
+
+    def _tokenizer(self):
+        options = {"revision": self.revision, "trust_remote_code": self.config.trust_remote_code}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(find_model(self.name).base, **options)
+        except Exception as error:  # transformers raises many kinds
+            raise InputError(f"--reward_model {self.name}: its tokenizer cannot be read: {one_line(error)}") from error
+        if tokenizer.chat_template is None:
+            raise InputError(
+                f"--reward_model {self.name} has no chat template, so it cannot be asked: add the one of "
+                "its base model to its tokenizer."
+            )
+        if tokenizer.pad_token is None and tokenizer.eos_token is None:
+            raise InputError(f"--reward_model {self.name}: its tokenizer has neither a pad nor an eos token: add one.")
+        return tokenizer
+
+    def _renders(self, messages: list[dict]) -> bool:
+        try:
+            return bool(as_text(self.tokenizer, [messages], self.config))
+        except (TemplateError, ValueError, TypeError):
+            return False
+
+
+def without_system(messages: list[dict]) -> list[dict]:
+    """The system message in front of the first question, as `Task.prompt_without_system` has it."""
+    if len(messages) < 2 or messages[0]["role"] != "system":
+        return messages
+    asked = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+    return [{**messages[1], "content": asked}, *messages[2:]]
 
 
 def ended(text: str, tokenizer) -> str:
     """`text` to its end, as TRL's RewardTrainer reads what it trains on."""
-    return text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token
+    end = tokenizer.eos_token or ""
+    return text if text.endswith(end) else text + end
 
 
 @contextlib.contextmanager
@@ -127,7 +177,7 @@ def scores_of(model, tokenizer, texts: list[str]) -> list[float]:
     return scores
 
 
-def scale_of(name: str) -> tuple[float, float]:
+def scale_of(name: str, trust_remote_code: bool = False, revision: str | None = None) -> tuple[float, float]:
     """The mean and the standard deviation that a run found of its scores; 0 and 1 for another reward model.
 
     Raises `InputError` where the folder called `name` shows that it is no reward model, or none yet.
@@ -146,12 +196,15 @@ def scale_of(name: str) -> tuple[float, float]:
         return result["score_mean"], result["score_std"]
     if hub.is_local_path(name) and not folder.is_dir():
         raise InputError(f"--reward_model {name} does not exist: give a run, a folder or a hub id.{near_path(name)}")
-    if "SEQ_CLS" not in (kinds := kinds_of(name)) and "SequenceClassification" not in kinds:
+    if (
+        "SEQ_CLS" not in (kinds := kinds_of(name, trust_remote_code, revision))
+        and "SequenceClassification" not in kinds
+    ):
         raise InputError(f"--reward_model {name} writes texts and scores none: {make}")
     return 0.0, 1.0
 
 
-def kinds_of(name: str) -> str:
+def kinds_of(name: str, trust_remote_code: bool, revision: str | None) -> str:
     """What the configuration of a model or of an adapter says that it is for."""
     source = find_model(name)
     if not Path(source.base).is_dir():
@@ -161,6 +214,7 @@ def kinds_of(name: str) -> str:
             return str(
                 json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf-8")).get("task_type")
             )
-        return str(AutoConfig.from_pretrained(source.base).architectures)
+        options = {"trust_remote_code": trust_remote_code, "revision": revision}
+        return str(AutoConfig.from_pretrained(source.base, **options).architectures)
     except Exception as error:  # transformers raises many kinds
         raise InputError(f"--reward_model {name} cannot be read: {one_line(error)}") from error

@@ -109,6 +109,9 @@ def preflight(
 
 def guarded(task: Task, prefill: str = "") -> list[Callable]:
     """The rewards of `task`; a rule that raises does not end a run, a reward model does: no row is to blame."""
+    for reward in task.reward_funcs:
+        if isinstance(reward, LearnedReward):
+            reward.prefill = prefill
     return [r if isinstance(r, LearnedReward) else GuardedReward(r, prefill) for r in task.reward_funcs]
 
 

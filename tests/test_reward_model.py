@@ -10,6 +10,7 @@ from statistics import fmean, pstdev
 import numpy as np
 import pytest
 import torch
+import yaml
 from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
 from safetensors.torch import load_file
@@ -73,7 +74,7 @@ def test_pairs_are_sampled_the_head_is_trained_and_held_out_pairs_judge_it(whole
 
 def test_its_reward_is_the_score_in_units_of_the_held_out_pairs(whole):
     reward, result = LearnedReward(str(whole)), result_of(whole)
-    model, tokenizer = reward.model
+    model, tokenizer = reward.model, reward.tokenizer
     assert any(isinstance(module, Linear4bit) for module in model.modules())
     rows = rows_of(whole / "samples" / "held_out.jsonl")[:3]
     prompts = [row["prompt"] for row in rows for _ in range(4)]
@@ -102,7 +103,7 @@ def test_it_orders_the_held_out_pairs_as_the_trained_model_did(whole):
 def test_the_score_is_read_at_the_last_token(whole):
     """As the trainer reads it: a text that is longer has another score, one with padding behind it has not."""
     reward = LearnedReward(str(whole))
-    model, tokenizer = reward.model
+    model, tokenizer = reward.model, reward.tokenizer
     text = reward.as_text(["What is 1 + 2?"], ["<answer>3</answer>"])[0]
     ids = torch.tensor([tokenizer(text)["input_ids"]])
     padded = torch.nn.functional.pad(ids, (0, 5), value=tokenizer.pad_token_id)
@@ -203,9 +204,9 @@ def test_what_is_no_reward_model_is_one_sentence_before_a_model_is_loaded(whole,
 
 def test_a_reward_model_that_transformers_saved_is_taken_as_it_is(whole, tmp_path):
     merged = LearnedReward(str(whole))
-    raw = merged.model[0].merge_and_unload()
+    raw = merged.model.merge_and_unload()
     raw.dequantize().save_pretrained(tmp_path / "full")
-    merged.model[1].save_pretrained(tmp_path / "full")
+    merged.tokenizer.save_pretrained(tmp_path / "full")
     other = LearnedReward(str(tmp_path / "full"))
     assert (other.mean, other.std) == (0.0, 1.0)
     question = next(generate(3))["question"]
@@ -236,8 +237,64 @@ def test_loading_it_in_the_midst_of_a_run_changes_nothing_of_what_is_drawn(whole
 
 
 def test_text_is_judged_to_the_end_that_it_was_trained_on(whole):
-    tokenizer = LearnedReward(str(whole)).model[1]
+    tokenizer = LearnedReward(str(whole)).tokenizer
     assert ended("1+1? 2", tokenizer) == "1+1? 2<|end|>" == ended("1+1? 2<|end|>", tokenizer)
+
+
+@pytest.fixture
+def saved(whole, tmp_path, capsys):
+    """A reward model as transformers saves one, with its tokenizer changed."""
+
+    def save(**of_tokenizer) -> str:
+        reward, folder = LearnedReward(str(whole)), tmp_path / str(len(list(tmp_path.iterdir())))
+        reward.model.merge_and_unload().dequantize().save_pretrained(folder)
+        for name, value in of_tokenizer.items():
+            setattr(reward.tokenizer, name, value)
+        reward.tokenizer.save_pretrained(folder)
+        capsys.readouterr()  # the bars of loading
+        return str(folder)
+
+    return save
+
+
+TEMPLATE = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}"
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+
+
+def test_a_template_that_refuses_a_system_message_is_asked_without_one(saved):
+    reward = LearnedReward(saved(chat_template=NO_SYSTEM + TEMPLATE + "[assistant] {% endif %}"))
+    [text] = reward.as_text([TASK.prompt("1 + 1?")], ["2"])
+    assert text == f"[user] {TASK.prompt_without_system('1 + 1?')[0]['content']}\n[assistant] 2<|end|>"
+    assert math.isfinite(reward([TASK.prompt("1 + 1?")], ["2"])[0])
+
+
+def test_the_thought_that_the_policys_template_began_is_in_place_of_its_own(saved):
+    reward = LearnedReward(saved(chat_template=TEMPLATE + "[assistant] <think>\n{% endif %}"))
+    assert reward.as_text(["1 + 1?"], ["<think>\n2"]) == ["[user] 1 + 1?\n[assistant] <think>\n2<|end|>"]
+    reward.prefill = "<think>\n"
+    assert reward.as_text(["1 + 1?"], ["2"]) == ["[user] 1 + 1?\n[assistant] <think>\n2<|end|>"]
+
+
+def test_a_tokenizer_without_an_end_or_a_template_is_seen_before_a_model_is_loaded(saved, refused_by):
+    reward = LearnedReward(saved(eos_token=None, pad_token="<|pad|>"))
+    assert math.isfinite(reward(["1 + 1?"], ["2"])[0])
+    name = saved(eos_token=None, pad_token=None)
+    said = refused_by(grpo.main, "--reward_model", name, "--report_to", "none")
+    assert "its tokenizer has neither a pad nor an eos token: add one." in said
+    name = saved(chat_template=None)
+    said = refused_by(grpo.main, "--reward_model", name, "--report_to", "none")
+    assert "has no chat template, so it cannot be asked" in said
+    name = saved(chat_template="{{ raise_exception('never') }}")
+    assert "its chat template cannot render a question" in refused_by(grpo.main, "--reward_model", name)
+    assert not Path("runs").exists()
+
+
+def test_it_is_asked_as_its_run_was(whole, tmp_path):
+    shutil.copytree(whole, run := tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["chat_template_kwargs"] = '{"enable_thinking": false}'
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert LearnedReward(str(run)).config.chat_template_kwargs == {"enable_thinking": False}
 
 
 def test_a_prompt_of_a_preference_set_is_held_out_with_all_its_pairs():
@@ -257,5 +314,5 @@ def test_it_is_trained_and_read_in_bfloat16_as_on_a_gpu(write_jsonl):
     file = write_jsonl(sampled([3, 2, 0, 1]))
     reward_model.main([*SMALL, "--samples", str(file), "--max_steps", "1", "--dtype", "bfloat16", "--bf16", "True"])
     reward = LearnedReward("runs/rm-word_problems")
-    assert reward.model[0].dtype == torch.bfloat16
+    assert reward.model.dtype == torch.bfloat16
     assert math.isfinite(reward(["What is 1 + 2?"], ["<answer>3</answer>"])[0])

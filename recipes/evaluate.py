@@ -25,6 +25,7 @@ from recipes.job import Job, begin, check
 from recipes.measures import Measures, measure
 from recipes.models import OF_LOADING, loading_of
 from recipes.qlora import QLoRA
+from recipes.report import report_line
 from recipes.run import Run
 from recipes.sample import SampleConfig, generator, sample_to_file
 from recipes.samples import is_samples, problem, read_samples
@@ -96,6 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         differences={name: difference(first, measured[name]) for name in names[1:]},
     )
     print_table(job.run)
+    print(report_line(job.run.folder))
 
 
 def read(file: str | Path, job: Job) -> list[dict]:

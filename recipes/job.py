@@ -20,7 +20,7 @@ from recipes.models import SCORE_HEAD, find_model, load_model
 from recipes.preflight import Checked, guarded, preflight
 from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
-from recipes.report import plot_curve, print_result, write_report
+from recipes.report import plot_curve, print_result, report_line
 from recipes.resume import train_from
 from recipes.run import Run
 from recipes.samples import is_samples
@@ -175,6 +175,7 @@ def train(
     step, of = trainer.state.global_step, trainer.state.max_steps
     if interrupt.stopped and step < of:
         print(f"Saved step {step} of {of}: the same command goes on from there.")
+        print(report_line(run.folder))
         sys.exit(130)
     after = held_out.evaluate_once("after") if solves else None
     figures |= measure_after()
@@ -196,5 +197,5 @@ def train(
     plot_curve(run, job.task)
     print_result(run)
     print(f"{run.result['minutes']} minutes, peak {run.result['peak_memory_gb']} GB; everything is in {run.folder}/")
-    print(f"The report is {write_report(run.folder)}.")
+    print(report_line(run.folder))
     trainer.end()

@@ -29,7 +29,7 @@ from recipes.errors import InputError, exit_kindly
 from recipes.intervals import mean_interval, paired_bootstrap
 from recipes.models import find_model
 from recipes.record import read_metrics
-from recipes.report import write_report
+from recipes.report import report_line
 from recipes.reporting.overoptimization_page import FLAG, WINDOW, is_judged, lost, roots, told
 from recipes.reporting.series import kl_of_a_completion
 from recipes.run import is_run, write_atomically
@@ -73,7 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
         plot(result, folder / "overoptimization.png")
         print_table(result)
-        print(f"The picture is {folder}/overoptimization.png, the report {write_report(folder)}.")
+        print(f"The picture is {folder}/overoptimization.png.")
+        print(report_line(folder))
 
 
 def make_room(folder: Path, stages: dict[str, dict], overwrite: bool) -> None:

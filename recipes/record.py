@@ -35,6 +35,7 @@ class Recorder(TrainerCallback):
     def __init__(self, run: Run, trainer, shown):
         self.run, self.trainer, self.shown = run, trainer, shown
         self.started = time.monotonic()
+        self.without_signal: list[float] = []  # shares of groups, a step each
         self.minutes_before = max((row["minutes"] for row in read_metrics(run.folder)), default=0.0)
 
     def __enter__(self) -> "Recorder":
@@ -62,6 +63,8 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
+            if getattr(self.trainer, "_logs", {}).get("rewards"):
+                self.without_signal.append(self._groups_without_signal())
             self.shown.step(state)
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -73,8 +76,9 @@ class Recorder(TrainerCallback):
         row = {"step": state.global_step, "minutes": round(self.minutes, 5)}
         row |= {key: _finite(value) for key, value in logs.items() if isinstance(value, int | float)}
         samples = self._samples() if hasattr(self.trainer, "_logs") else []
-        if "frac_reward_zero_std" in row and samples:
-            row["frac_reward_zero_std"] = self._groups_without_signal(samples)
+        if "frac_reward_zero_std" in row and self.without_signal:
+            row["frac_reward_zero_std"] = fmean(self.without_signal)  # of the steps since the last row
+        self.without_signal = []
         with (self.run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if samples:
@@ -96,10 +100,11 @@ class Recorder(TrainerCallback):
             for i, (prompt, completion, advantage) in enumerate(samples)
         ]
 
-    def _groups_without_signal(self, samples: list[dict]) -> float:
+    def _groups_without_signal(self) -> float:
         """Share of groups whose completions all earn the same; TRL's takes the rounding of 1.0 + 0.2 for spread."""
         names, n = self.trainer.reward_func_names, self.trainer.num_generations
-        earned = totals([[s[name] for s in samples] for name in names], self.trainer.reward_weights.tolist())
+        logged = [[_finite(value) for value in self.trainer._logs["rewards"][name]] for name in names]
+        earned = totals(logged, self.trainer.reward_weights.tolist())
         groups = [[total or 0.0 for total in earned[i : i + n]] for i in range(0, len(earned), n)]
         return fmean(max(group) - min(group) < SAME for group in groups)
 

@@ -17,16 +17,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recipes.errors import InputError, exit_kindly, printable
+from recipes.errors import InputError, exit_kindly, one_line, printable
 from recipes.reporting.comparison_page import comparison_page
 from recipes.reporting.files import read_metrics
 from recipes.reporting.overoptimization_page import overoptimization_page
 from recipes.reporting.pipeline_folder import as_run, is_pipeline, open_pipeline
 from recipes.reporting.pipeline_page import pipeline_page
-from recipes.reporting.rendering import GENERATOR
 from recipes.reporting.run_folder import RunFolder, looks_like_run, open_run
 from recipes.reporting.run_page import run_page
-from recipes.run import Run, write_atomically
+from recipes.run import Run, is_report, write_atomically
 from recipes.tasks import Task
 
 SAMPLES_SHOWN = 3
@@ -78,6 +77,17 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
     return write_page(output or folder / REPORT, page, own=folder)
 
 
+def report_line(folder: str | Path) -> str:
+    """The last line of a recipe: its report, which is written, or why there is none. What has ended has ended."""
+    try:
+        return f"The report is {write_report(folder)}."
+    except InputError as error:
+        return f"warning: there is no report of {folder}: {error}"
+    except Exception as error:  # a fault of ours costs the page, and not the run
+        what = f"{type(error).__name__}: {one_line(error)}"
+        return f"warning: the report of {folder} failed ({what}); `python -m recipes.report {folder}` shows where."
+
+
 def write_comparison(folders: list[Path], output: Path | None = None) -> Path:
     """Write the report of several runs side by side: by default to the folder that holds them all.
 
@@ -111,13 +121,6 @@ def write_page(path: Path, page: str, own: Path | None) -> Path:
     except OSError as error:
         raise InputError(f"The report {path} cannot be written: {error.strerror}.") from error
     return path
-
-
-def is_report(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return f'content="{GENERATOR}"' in file.read(1000)
 
 
 def print_result(run: Run) -> None:

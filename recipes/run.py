@@ -33,9 +33,11 @@ FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
 # --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
 FOLDERS = ("samples", "adapter", "wandb", "tensorboard")
 FILES = (
-    *("before.json", "after.json", "metrics.jsonl", "samples.jsonl", "curve.png", "report.html", "README.md"),
+    *("before.json", "after.json", "metrics.jsonl", "samples.jsonl", "curve.png", "README.md"),
     *("about.json", "config.yaml", "given.yaml"),
 )
+
+GENERATOR = "trl-recipes report"  # by which a report is known as ours
 
 LOCK = "_lock"  # not ".lock": the trainer uploads every file of the folder but those that begin with "_"
 
@@ -160,6 +162,8 @@ def delete_run(folder: Path) -> None:
         if written.is_dir():
             shutil.rmtree(written)
     delete_rounds(folder)
+    if is_report(folder / "report.html"):
+        (folder / "report.html").unlink()
     if (folder / "merged" / "merge.json").exists():
         shutil.rmtree(folder / "merged")
     for name in FILES:
@@ -173,6 +177,14 @@ def delete_rounds(folder: Path) -> None:
             with lock(earlier):
                 earlier.with_name(earlier.name + ".yaml").unlink(missing_ok=True)
                 delete_run(earlier)
+
+
+def is_report(path: Path) -> bool:
+    """Whether the file is a page that recipes/report.py wrote."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return f'content="{GENERATOR}"' in file.read(1000)
 
 
 def holds_files(folder: Path) -> bool:

@@ -24,6 +24,7 @@ from recipes.generation import Completion, Generate, Sampling, with_transformers
 from recipes.job import Job, begin
 from recipes.measures import measure
 from recipes.models import find_model, load_model
+from recipes.report import report_line
 from recipes.run import Run
 from recipes.samples import is_samples
 from recipes.scoring import appending, score_file, scored, whole_lines, write
@@ -74,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         job.run.finish(task=job.args.task, **measure(map(json.loads, rows), job.task).figures())
     print_figures(job.run)
     print(f"The samples are in {file}.")
+    print(report_line(job.run.folder))
 
 
 def generator(job: Job) -> Generate:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from recipes.errors import InputError
 from recipes.job import Job
-from recipes.report import print_result, write_report
+from recipes.report import print_result, report_line
 from recipes.run import (
     delete_rounds,
     delete_run,
@@ -178,7 +178,7 @@ def print_stages(folder: Path, results: dict[str, dict], product: str, passes: d
     if passes:
         print("Cost in passes over a completion: " + ", ".join(f"{arm} {count}" for arm, count in passes.items()) + ".")
     print(f"{sum(minutes.values()):.1f} minutes of training; the model of {product} is in {folder}/adapter.")
-    print(f"The report is {write_report(folder)}.")
+    print(report_line(folder))
 
 
 def train_in_rounds(job: Job) -> None:
@@ -206,7 +206,7 @@ def train_in_rounds(job: Job) -> None:
     job.run.finish(**{**last, **sums, "model": first["model"], "before": first["before"], "rounds": results})
     print_result(job.run)
     print(f"{job.run.result['minutes']} minutes of training in {job.args.rounds} rounds; everything is in {folder}/")
-    print(f"The report is {write_report(folder)}.")
+    print(report_line(folder))
 
 
 def stages_left_out(args, stages: list) -> list[str]:

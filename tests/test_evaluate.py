@@ -78,6 +78,8 @@ def test_models_and_files_are_compared_on_the_same_problems(compared):
     assert worse == paired_bootstrap(rates[starter], rates[nonsense])
     assert worse["difference"] < 0 < better["difference"] == pytest.approx(1 - fmean(rates[starter]))
     assert worse["ci95"][1] < 0 < better["ci95"][0] and max(worse["p"], better["p"]) < 0.05
+    page = (folder / "report.html").read_text()
+    assert "3 models evaluated" in page and f"{perfect} solves 100.0" in page
 
 
 def test_a_finished_evaluation_shows_its_table_again(compared, capsys):

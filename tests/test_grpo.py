@@ -229,6 +229,7 @@ def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on():
     assert "the same command goes on from there" in output
     saved = int(next(run.glob("checkpoint-*")).name.split("-")[1])
     assert logged_steps(run) == list(range(1, saved + 1))
+    assert f"Not finished: {saved} of 10 steps" in (run / "report.html").read_text()
 
     grpo.main([*WITHOUT_WANDB, *STEPS, "--save_steps", "100"])
     assert logged_steps(run) == list(range(1, 11))

@@ -129,6 +129,13 @@ def test_what_is_only_measured_changes_nothing_of_training():
         assert [row[name] for row in alone] == [row[name] for row in measured]
 
 
+def test_a_row_of_several_steps_has_the_mean_of_their_groups_without_signal():
+    grpo.main([*SMALL, "--max_steps", "4", "--output_dir", "each"])
+    grpo.main([*SMALL, "--max_steps", "4", "--output_dir", "pairs", "--logging_steps", "2"])
+    each, pairs = ([row["frac_reward_zero_std"] for row in metrics(run)] for run in ("each", "pairs"))
+    assert len(set(each)) > 1 and pairs == pytest.approx([sum(each[:2]) / 2, sum(each[2:]) / 2])
+
+
 def test_a_trainer_without_rewards_measures_them_on_the_held_out_problems():
     sft.main(
         ["--num_train_rows", "32", "--eval_samples", "4", "--report_to", "none", "--measure_only", "tag_count_reward"]

@@ -119,6 +119,34 @@ def test_a_sampler_says_what_it_sampled(tmp_path):
     assert "Of 80 completions of 10 prompts 50.0" in text and "Health" not in text and "Curves" not in text
 
 
+def test_an_evaluation_has_a_row_for_each_model(tmp_path):
+    def model(share: float) -> dict:
+        figures = {"pass@1": share, "maj@1": share, "pass@8": 1.0, "mean_length": 20.5}
+        return figures | {"intervals": {"pass@1": [share - 0.05, share + 0.05]}}
+
+    difference = {"n": 400, "difference": 0.3, "ci95": [0.25, 0.35], "p": 0.0001}
+    result = {"models": {"starter": model(0.5), "<b>best</b>": model(0.8), "broken": 3}}
+    result |= {"differences": {"<b>best</b>": difference, "broken": None}}
+    run = write_run(tmp_path / "run", recipe="eval", metrics=[], before=None, after=None, result=result)
+    text = read(run)
+    assert "<b>best</b> solves 80.0 % (75.0 to 85.0) at the first try (pass@1), +30.0 points" in text
+    assert "against starter, more than chance." in text and "+25.0 to +35.0, p < 0.001" in text
+    assert "pass@8" in text and "maj@1" not in text and "20.5" in text
+    result["models"].pop("<b>best</b>")
+    (run / "result.json").write_text(json.dumps(result | {"differences": 5}))
+    assert "starter solves 50.0 % (45.0 to 55.0) at the first try (pass@1)." in read(run)
+
+
+def test_what_has_ended_has_ended_whatever_its_page_says(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run")
+    (run / "report.html").write_text("<p>mine</p>")
+    assert report.report_line(run).startswith(f"warning: there is no report of {run}: {run}/report.html exists and is")
+    (run / "report.html").unlink()
+    monkeypatch.setattr(report, "run_page", lambda run: 1 / 0)
+    said = report.report_line(run)
+    assert "ZeroDivisionError: division by zero" in said and f"`python -m recipes.report {run}`" in said
+
+
 def test_the_run_is_described_and_can_be_repeated(tmp_path):
     text = read(write_run(tmp_path / "run", given={"task": "gsm8k", "seed": 7, "output_dir": "a b"}))
     for fact in ("starter", "word_problems", "CPU, 2 cores", "1.25 GB", "trl 1.16.0", "1.5 minutes"):

@@ -16,6 +16,7 @@ import pytest
 from recipes.errors import InputError
 from recipes.progress import Lines
 from recipes.record import Recorder, read_metrics
+from recipes.report import write_report
 from recipes.run import LOCK, Run, delete_run, write_atomically
 
 
@@ -122,12 +123,20 @@ def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path):
         (real / name).mkdir()
     (real / "my.part").write_text("mine")
     (real / "thesis.tex").write_text("dear")
+    (real / "report.html").write_text("<p>of somebody else</p>")
     (tmp_path / "link").symlink_to(real)
     successor = Run(str(tmp_path / "link"), {"seed": 2}, overwrite=True)
     successor.begin()
-    kept = {"thesis.tex", "my.part", "checkpoint-5-backup", "checkpoint-best"}
+    kept = {"thesis.tex", "my.part", "checkpoint-5-backup", "checkpoint-best", "report.html"}
     assert {path.name for path in real.iterdir()} == {*kept, "config.yaml", "given.yaml", "samples", "_lock"}
     assert not list((real / "samples").iterdir())
+
+
+def test_overwrite_deletes_a_report_of_ours(tmp_path):
+    run = logged(begun(tmp_path / "r", seed=1))
+    write_report(run.folder)
+    Run(str(tmp_path / "r"), {"seed": 2}, overwrite=True).begin()
+    assert not (run.folder / "report.html").exists()
 
 
 def test_a_folder_with_a_config_of_somebody_else_is_left_alone(tmp_path):

@@ -70,6 +70,10 @@ def test_a_row_is_a_prompt_with_its_completions_and_every_reward(finished):
     assert any(len(set(row["completions"])) > 1 for row in rows)  # drawn, not repeated
 
 
+def test_it_has_a_report(finished):
+    assert "of the samples are right" in (finished / "report.html").read_text()
+
+
 def test_its_figures_are_those_of_the_rows(finished):
     result = json.loads((finished / "result.json").read_text())
     values = [value for row in rows_of(finished) for value in row["rewards"]["correctness_reward"]]

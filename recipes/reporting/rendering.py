@@ -11,9 +11,10 @@ from markupsafe import Markup, escape
 from recipes.reporting.drawing import short
 from recipes.reporting.held_out_figures import Figure
 from recipes.reporting.text import visible
+from recipes.reporting.verdict import in_words as p_told
 from recipes.reporting.verdict import percent, points, signed
+from recipes.run import GENERATOR
 
-GENERATOR = "trl-recipes report"  # by which a file is known as ours
 TEMPLATES = Path(__file__).parent / "page"
 RECIPES = {
     "grpo": "GRPO",
@@ -42,6 +43,7 @@ def render(template: str, **context) -> str:
         "interval": interval_told,
         "percent": percent,
         "points": signed,
+        "p_value": p_told,
         "sentence_case": lambda text: text[:1].upper() + text[1:],
         "with_flags": with_flags,
         "in_words": in_words,
@@ -75,7 +77,7 @@ def interval_told(figure: Figure, label: str) -> str:
 
 
 def is_share(label: str) -> bool:
-    return label in ("accuracy", "strict accuracy", "format")
+    return label in ("accuracy", "strict accuracy", "format") or label.startswith(("pass@", "maj@"))
 
 
 def labels_of(figures: dict[str, dict[str, Figure]]) -> list[str]:

@@ -4,10 +4,11 @@ from itertools import count
 
 from recipes.reporting import calibration
 from recipes.reporting.drawing import drawn_curves, short
+from recipes.reporting.evaluation import differences_of, models_of
 from recipes.reporting.examples import notable, over_time, side_by_side
 from recipes.reporting.files import number
 from recipes.reporting.health import Finding, check_health
-from recipes.reporting.rendering import contents, eyebrow, minutes_told, recipe_name, render, scale_of
+from recipes.reporting.rendering import contents, eyebrow, labels_of, minutes_told, recipe_name, render, scale_of
 from recipes.reporting.reproduce import as_word, command_of, exactly, make_of
 from recipes.reporting.run_folder import RunFolder
 from recipes.reporting.verdict import verdict_of
@@ -46,6 +47,9 @@ def run_page(run: RunFolder) -> str:
         table=[
             (label, verdict.before.get(label), verdict.after.get(label)) for label in verdict.before | verdict.after
         ],
+        models=models_of(run.result),
+        labels=labels_of(models_of(run.result)),
+        differences=differences_of(run.result),
         has_before=bool(verdict.before),
         has_after=bool(verdict.after),
         rewards=[(name, f"{weight:g}", role_of(run, name)) for name, weight in run.rewards.items()],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.reporting.curves import is_logged, line_of, values_of
+from recipes.reporting.evaluation import best_of
 from recipes.reporting.files import number
 from recipes.reporting.held_out_figures import Comparison, Figure, compared, figures_of
 from recipes.reporting.run_folder import RunFolder
@@ -82,8 +83,8 @@ def without_both(run: RunFolder, before: dict[str, Figure]) -> tuple[str, str]:
         prompts, completions = (int(number(run.result.get(key)) or 0) for key in ("prompts", "completions"))
         sentence = f"Of {completions:,} completions of {prompts:,} prompts {with_interval(told)} are right."
         return f"{percent(accuracy)} of the samples are right", sentence
-    if isinstance(run.result.get("models"), dict):
-        return f"{len(run.result['models'])} models evaluated", "Their figures are in result.json."
+    if best := best_of(run.result):
+        return on_models(run, *best)
     if not run.finished:
         of = number(run.settings.get("max_steps"))
         far = f"{run.steps:,} of {of:,.0f} steps" if of and of > 0 else f"{run.steps:,} steps"
@@ -93,6 +94,13 @@ def without_both(run: RunFolder, before: dict[str, Figure]) -> tuple[str, str]:
         return f"Not finished: {far}" if run.metrics else "Not begun", said
     why = "No held-out problems were solved before and after (--eval_samples 0), so nothing is known of its accuracy."
     return "Trained, not evaluated", f"{why} {so_far(run)}".strip()
+
+
+def on_models(run: RunFolder, best: str, solved: Figure, against: str) -> tuple[str, str]:
+    """An evaluation: the best of its models."""
+    count = len(run.result["models"])
+    headline = f"{count} model{'' if count == 1 else 's'} evaluated"
+    return headline, f"{best} solves {with_interval(solved)} at the first try (pass@1){against and ', '}{against}."
 
 
 def on_pairs(run: RunFolder, accuracy: float) -> tuple[str, str]:

@@ -434,7 +434,25 @@ def test_runs_on_other_problems_are_not_tested_against_each_other(tmp_path):
 def test_a_pipeline_and_an_unfinished_run_can_be_compared(pipeline, tmp_path):
     other = write_run(tmp_path / "x", after=None, finished=False)
     text = page_of(report.write_comparison([pipeline, other])).text
-    assert "Only r1 was evaluated" in text and "R1 pipeline" in text and "not evaluated" in text
+    assert "Only r1 was evaluated" in text and "R1 pipeline" in text and "not finished" in text
+
+
+def test_why_two_runs_are_not_compared_is_said(tmp_path):
+    first = write_run(tmp_path / "first", after=9)
+    unevaluated = write_run(tmp_path / "unevaluated", before=None, after=None)
+    text = page_of(report.write_comparison([first, unevaluated])).text
+    assert "not evaluated" in text and "no problem in common" not in text
+    unfinished = write_run(tmp_path / "unfinished", after=None, finished=False)
+    text = page_of(report.write_comparison([unfinished, first])).text
+    assert "the first is not finished" in text and "no problem in common" not in text
+
+
+def test_a_folder_of_several_runs_is_no_run_to_compare(tmp_path, refused_by):
+    folder = tmp_path / "over"
+    run = write_run(folder / "grpo-0.1")
+    (folder / "pipeline.yaml").write_text("# A pipeline of trl-recipes.\npipeline: overoptimize\n")
+    said = refused_by(report.main, run, folder)
+    assert f"{folder} holds several runs: name those to compare, such as {folder / 'grpo-0.1'}." in said
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path):

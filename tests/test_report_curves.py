@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_runs import metrics_row, solved_row, write_rows, write_run
 
-from recipes.reporting.curves import MOST_POINTS, curves_of, moving_mean, thinned
+from recipes.reporting.curves import MOST_POINTS, curves_of, line_of, moving_mean, thinned
 from recipes.reporting.drawing import STAND_INS, draw_panel, short
 from recipes.reporting.files import LARGEST
 from recipes.reporting.run_folder import RunFolder
 from recipes.reporting.run_page import run_page
+from recipes.reporting.series import Logged
 
 
 @pytest.fixture
@@ -25,6 +26,14 @@ def panels(tmp_path):
         return {panel.title: panel for panel in curves_of(run)[0]}
 
     return make
+
+
+def test_where_a_curve_began_and_ended_is_what_its_health_is_told_by():
+    values = np.array([*range(10), np.nan, *range(10, 20)], dtype=float)
+    rows = [{"step": step, "x": None if np.isnan(value) else value} for step, value in enumerate(values)]
+    series = Logged(rows, {}, {}, "", "").series("x")
+    assert line_of("", np.arange(len(values)), values).ends == (series.first, series.last) == (3.5, 15.5)
+    assert line_of("", np.arange(1), np.array([2.0])).ends == (2.0, 2.0)
 
 
 def test_a_moving_mean_keeps_gaps_and_does_not_reach_over_the_ends():

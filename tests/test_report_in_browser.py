@@ -1,6 +1,7 @@
 """The report in a real browser: readable at any width, silent, and deaf to what a model wrote."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from report_runs import metrics_row, sampled_row, solved_row, write_json, write_rows, write_run
@@ -17,6 +18,22 @@ ATTACKS = [
     "</style></textarea><iframe srcdoc='<script>parent.ran = 1</script>'></iframe>",
     "<a href='javascript:window.ran = 1'>x</a>{{ 7 * 7 }}",
 ]
+
+
+KINDS = ["run", "ppo", "dpo", "evaluation", "over-optimization", "pipeline", "comparison"]
+
+
+def over_optimization(folder: Path, attack: str) -> Path:
+    """The folder of a pipeline with a run for each trainer, one of them with a hostile name."""
+    for name in ("rm", "grpo-0.001", "ppo-0.3"):
+        write_run(folder / name, recipe=name.partition("-")[0], about={"machine": attack})
+    points = [{"kl": i / 2, "proxy": i / 15, "gold": (0.9 if i < 8 else 0.9 - i / 20)} for i in range(15)]
+    best_of_n = [{"n": n, "kl": n / 8, "proxy": n / 16, "gold": 0.9} for n in (1, 2, 16)]
+    (folder / "pipeline.yaml").write_text("# A pipeline of trl-recipes.\npipeline: overoptimize\n")
+    runs = {"grpo-0.001": points, "ppo-0.3": points[:3], f"grpo-{attack}": points}
+    told = {"task": attack, "model": attack, "seed": 42, "given": {attack: attack, "kl_coefs": [0.001] * 40}}
+    write_json(folder / "result.json", {**told, "runs": runs, "best_of_n": best_of_n})
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +77,27 @@ def pages(tmp_path_factory) -> dict:
     write_run(pipeline / "final", problems=100, before=80, after=90)
     (pipeline / "pipeline.yaml").write_text("# A pipeline of trl-recipes.\npipeline: r1\n")
     write_json(pipeline / "result.json", {"minutes": {attack: 1.0}})
+    critic = {"value/loss": 0.1, "value/explained_variance": -0.2, "objective/kl": 12.5, "kl_coef": 0.05}
+    rows = [metrics_row(step, 12, **critic, **{"clip_ratio/region_mean": step / 100}) for step in range(1, 13)]
+    ppo = write_run(runs / "ppo", recipe="ppo", metrics=rows, result={"model": "x" * 300})
+    pairs = {"rewards/accuracies": 0.75, "logps/rejected": -40.0, "rewards/rejected": -1.0, "grad_norm": 1e5}
+    rows = [
+        {"step": step, "loss": 0.7 / step, **pairs}
+        | {"rewards/margins": step / 3, "rewards/chosen": -step / 6, "logps/chosen": -20.0 - step}
+        for step in range(1, 13)
+    ]
+    dpo = write_run(runs / "dpo", recipe="dpo", metrics=rows, result={"pairs": {attack: 3, "chosen_length": 20.5}})
+    models = {attack: {"pass@1": 0.5, "pass@8": 1.0, "intervals": {"pass@1": [0.4, 0.6]}}, "y" * 200: {"pass@1": 0.1}}
+    evaluation = {"models": models, "differences": {"y" * 200: {"difference": -0.4, "ci95": [-0.5, -0.3], "p": 1e-4}}}
+    evaluation = write_run(
+        runs / "eval", recipe="eval", metrics=[], before=None, after=None, result={"task": attack, **evaluation}
+    )
     return {
         "run": report.write_report(hostile),
+        "ppo": report.write_report(ppo),
+        "dpo": report.write_report(dpo),
+        "evaluation": report.write_report(evaluation),
+        "over-optimization": report.write_report(over_optimization(runs / "over", attack)),
         "pipeline": report.write_report(pipeline),
         "comparison": report.write_comparison([hostile, pipeline, pipeline / "rl"], runs / "report.html"),
     }
@@ -69,7 +105,7 @@ def pages(tmp_path_factory) -> dict:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["run", "pipeline", "comparison"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_page_is_readable_silent_and_inert(browser, pages, kind, width, scheme):
     page = browser.new_page(viewport={"width": WIDTHS[width], "height": 900}, color_scheme=scheme)
     said, asked = [], []

@@ -65,13 +65,34 @@ def row_of(name: str, run: RunFolder, figures: dict[str, Figure], first: RunFold
         "link": link(run.path / "report.html", page_folder),
         "recipe": recipe_name(run.recipe),
         "figures": figures,
-        "against": against or ("" if run is first else "no problem in common" if run.after else "not evaluated"),
+        "against": against or ("" if run is first else why_none(run, first)),
         "p": in_words(test.p) if test else "",
         "minutes": minutes_told(run.minutes),
         "memory": f"{memory:.2f} GB" if memory else "",
         "findings": serious,
-        "healthy": f"{fine} check{'' if fine == 1 else 's'} fine." if found else "Nothing was logged to judge it by.",
+        "healthy": healthy_told(fine, found),
     }
+
+
+def why_none(run: RunFolder, first: RunFolder) -> str:
+    """Why two runs are not compared by their held-out problems."""
+    if not run.finished:
+        return "not finished"
+    if not run.after:
+        return "not evaluated"
+    return (
+        "no problem in common"
+        if first.after
+        else "the first has none"
+        if first.finished
+        else "the first is not finished"
+    )
+
+
+def healthy_told(fine: int, found: list) -> str:
+    if not found:
+        return "Nothing was logged to judge it by."
+    return f"{fine} check{'' if fine == 1 else 's'} fine." if fine else ""
 
 
 def verdict_of_runs(names: list[str], runs: list[RunFolder], figures: dict[str, dict[str, Figure]]) -> Verdict:

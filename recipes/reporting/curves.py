@@ -7,6 +7,7 @@ import numpy as np
 from recipes.intervals import wilson_interval
 from recipes.reporting.files import number
 from recipes.reporting.run_folder import RunFolder
+from recipes.reporting.series import window_of
 
 MOST_POINTS = 300  # of a line: more cannot be told apart in a small figure
 WINDOWS = 15  # a moving mean is over this part of the run
@@ -25,21 +26,21 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """One logged value over the steps: `raw`, its moving mean, and `low` to `high` around that; NaN is a gap."""
+    """One logged value over the steps: `raw`, its moving mean, and `low` to `high` around that; NaN is a gap.
+
+    Attributes:
+        ends (`tuple[float, float]`): where it began and where it ended, each a mean over the rows of a window, as the
+            health checks have them.
+    """
 
     label: str
     steps: np.ndarray
     raw: np.ndarray
     mean: np.ndarray
+    ends: tuple[float, float]
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     dots: list[Dot] = field(default_factory=list)
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The first and the last value of the moving mean."""
-        known = self.mean[~np.isnan(self.mean)]
-        return float(known[0]), float(known[-1])
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def held_out_panel(run: RunFolder) -> list[Panel]:
         return []
     steps, values = (np.array([getattr(dot, name) for dot in whole], dtype=float) for name in ("step", "value"))
     healthy = "Rises. What it is trained on is not what it is judged by, so look here first."
-    line = Line("", steps, values, values, dots=dots)
+    line = Line("", steps, values, values, (whole[0].value, whole[-1].value), dots=dots)
     return [Panel("Held-out accuracy", "share of problems", healthy, [line], is_share=True)]
 
 
@@ -260,8 +261,10 @@ def line_of(label: str, steps: np.ndarray, raw: np.ndarray, std: np.ndarray | No
         bottom = 0 if known.min() >= 0 else -1 if known.min() >= -1 and known.max() <= 0 else -np.inf
         top = 0 if bottom == -1 else 1 if known.max() <= 1 and bottom == 0 else np.inf
         low, high = np.clip(mean - spread, bottom, None), np.clip(mean + spread, None, top)
-    columns = [thinned(column) for column in (steps, raw, mean, low, high)]
-    return Line(label, *columns)
+    steps, thin, mean, low, high = (thinned(column) for column in (steps, raw, mean, low, high))
+    known = raw[~np.isnan(raw)]
+    size = window_of(len(known))
+    return Line(label, steps, thin, mean, (float(known[:size].mean()), float(known[-size:].mean())), low, high)
 
 
 def moving_mean(values: np.ndarray, width: int) -> np.ndarray:

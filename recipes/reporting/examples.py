@@ -105,9 +105,9 @@ def notable(run: RunFolder) -> tuple[str, list[tuple[str, str, list[Problem]]]]:
     groups = [("Best", "the highest weighted total", distinct(totals))]
     if totals[-1][0] < totals[0][0]:
         groups.append(("Worst", "the lowest weighted total", distinct(totals[::-1])))
-        groups.append(
-            ("Rewards disagree", "one is high in its range, another low", distinct(disagreeing(totals, rewards)))
-        )
+        odd, shown_already = disagreeing(totals, rewards), [*groups[0][2], *groups[1][2]]
+        others = [entry for entry in odd if entry not in shown_already]
+        groups.append(("Rewards disagree", "one is high in its range, another low", distinct(others or odd)))
     return source, [
         (title, why, [as_problem(entry, rewards) for entry in found]) for title, why, found in groups if found
     ]

@@ -31,8 +31,7 @@ class Series:
 
     @property
     def window(self) -> int:
-        n = len(self.values)
-        return min(n // 2, max(int(n * WINDOW), LEAST_WINDOW))
+        return window_of(len(self.values))
 
     @cached_property
     def means(self) -> np.ndarray:
@@ -157,6 +156,11 @@ class Logged:
     def cold_start(self) -> str:
         task = self.settings.get("task")
         return f"make sft-{task if isinstance(task, str) and task.isidentifier() else 'gsm8k'}"
+
+
+def window_of(rows: int) -> int:
+    """How many rows at each end of so many are compared: a tenth, eight at least, but never half and more."""
+    return max(1, min(rows // 2, max(int(rows * WINDOW), LEAST_WINDOW)))
 
 
 def number(value: object) -> float | None:

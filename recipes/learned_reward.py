@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from recipes import hub
 from recipes.errors import InputError, near_path, one_line
+from recipes.memory import weights_gb, without_weights
 from recipes.models import find_model, load_model, loading_of
 from recipes.qlora import QLoRA
 from recipes.run import is_run
@@ -84,13 +85,23 @@ class LearnedReward:
     @functools.cached_property
     def model(self):
         """The model, loaded as the run that made it had it."""
-        settings = {"dtype": "auto", "load_in_4bit": False} | loading_of(self.name, OF_LOADING)
-        model_args = QLoRA(model_name_or_path=self.name, **settings)
         try:
             with unchanged_randomness():  # it is loaded in the midst of a run
-                return load_model(self.name, self.config, model_args, scores=True)
+                return load_model(self.name, self.config, self.model_args, scores=True)
         except InputError as error:
             raise InputError(f"--reward_model {self.name} cannot be loaded: {error}") from error
+
+    @property
+    def model_args(self) -> QLoRA:
+        settings = {"dtype": "auto", "load_in_4bit": False} | loading_of(self.name, OF_LOADING)
+        return QLoRA(model_name_or_path=self.name, **settings)
+
+    @property
+    def weights_gb(self) -> float:
+        """What its weights will take, in GB; 0 where that cannot be told."""
+        options = {"revision": self.revision, "trust_remote_code": self.config.trust_remote_code}
+        model = without_weights(AutoConfig.from_pretrained(find_model(self.name).base, **options))
+        return weights_gb(model, self.model_args) if model else 0.0
 
     def as_text(self, prompts: list, completions: list[str]) -> list[str]:
         asked = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]

@@ -1,10 +1,40 @@
 """About how much memory a run will take: an estimate from the model's configuration, before any weight is loaded."""
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 GB = 1e9
 OVERHEAD_GB = {"cuda": 0.8, "cpu": 1.2}  # libraries, the CUDA context, fragments
+
+
+def without_weights(model_config: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel | None:
+    """The model's shape; `None` for an architecture that cannot be made of its configuration."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(model_config, trust_remote_code=trust_remote_code)
+    except Exception:  # an estimate must not end a run that could work
+        return None
+
+
+def linear_layers(model: PreTrainedModel) -> list[torch.nn.Linear]:
+    """Those that are quantized and adapted: all but the head."""
+    head = model.get_output_embeddings()
+    return [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+
+
+def width_of(model_args) -> int:
+    """Bytes a weight that is not quantized."""
+    return 4 if model_args.dtype == "float32" else 2
+
+
+def weights_gb(model: PreTrainedModel, model_args) -> float:
+    """What the weights take, in GB."""
+    inner = sum(layer.weight.numel() for layer in linear_layers(model))
+    outer = sum(parameter.numel() for parameter in model.parameters()) - inner
+    # A block of 64 weights shares one 4-byte scale; nested quantization stores that in about one byte.
+    quantized = 0.5 + (1 if model_args.use_bnb_nested_quant else 4) / 64
+    per_weight = quantized if model_args.load_in_4bit else 1 if model_args.load_in_8bit else width_of(model_args)
+    return (outer * width_of(model_args) + inner * per_weight) / GB
 
 
 def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_length: int) -> float | None:
@@ -26,20 +56,12 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
     if not isinstance(inner_size, int) or not isinstance(key_value_heads, int):
         return None
     head_size = getattr(text, "head_dim", None) or hidden // heads
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(model_config, trust_remote_code=config.trust_remote_code)
-    except Exception:  # an estimate must not end a run that could work
+    model = without_weights(model_config, config.trust_remote_code)
+    if model is None:
         return None
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    inner = sum(layer.weight.numel() for layer in linear)
-    outer = sum(parameter.numel() for parameter in model.parameters()) - inner
-    width = 4 if model_args.dtype == "float32" else 2
-    # A block of 64 weights shares one 4-byte scale; nested quantization stores that in about one byte.
-    quantized = 0.5 + (1 if model_args.use_bnb_nested_quant else 4) / 64
-    per_weight = quantized if model_args.load_in_4bit else 1 if model_args.load_in_8bit else width
-    weights = outer * width + inner * per_weight
+    linear = linear_layers(model)
+    inner, width = sum(layer.weight.numel() for layer in linear), width_of(model_args)
+    weights = weights_gb(model, model_args) * GB
 
     # Bytes a trained weight: itself and its gradient in float32, two moments in 8 bits or in float32.
     batch = getattr(config, "per_device_train_batch_size", 0)  # 0: nothing is trained
@@ -55,7 +77,8 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
     generation = generated * tokens * 2 * layers * key_value_heads * head_size * width
     layer = width * (12 * hidden + 5 * inner_size)  # what one layer's backward pass keeps, a token
     kept = hidden * width if getattr(config, "gradient_checkpointing", False) else layer
-    sequences = batch * (2 if hasattr(config, "simpo_gamma") else 1)  # a pair of DPO is two completions
+    of_pairs = hasattr(config, "simpo_gamma") or hasattr(config, "center_rewards_coefficient")  # two completions
+    sequences = batch * (2 if of_pairs else 1)
     training = sequences * tokens * (layers * kept + layer)
     overhead = OVERHEAD_GB["cpu" if config.use_cpu else "cuda"]
     return (weights + adapter + max(generation, training)) / GB + overhead

@@ -88,6 +88,8 @@ def preflight(
     rendered = [tokenizer.apply_chat_template(prompt_of(question), **template) for question in longest]
     prompt_length = max(len(tokenizer.encode(text, add_special_tokens=False)) for text in rendered)
     needed = estimate_gb(model_config, model_args, config, prompt_length)
+    if needed:
+        needed += sum(reward.weights_gb for reward in task.reward_funcs if isinstance(reward, LearnedReward))
     memory = f"about {needed:.1f}" if needed else "(not estimated for this architecture)"
     generated = ""
     if hasattr(config, "generation_batch_size"):

@@ -11,10 +11,13 @@ the chosen completion of a pair above the rejected one, and is judged by pairs o
 run, runs/rm-<task>, holds everything: see recipes/run.py.
 """
 
+import argparse
+import gc
 import random
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
+import torch
 from datasets import Dataset
 from trl import RewardConfig, RewardTrainer
 
@@ -34,6 +37,8 @@ HELD_OUT = 0.1  # of a preference set
 @dataclass
 class RewardModelArguments(PairArguments):
     eval_samples: int = flag(200, "Held-out problems to sample for the pairs that the model is judged by.")
+    eval_temperature: float = flag(0.0, argparse.SUPPRESS)  # of evaluations by solving, as the next: there is none here
+    calibration_samples: int = flag(0, argparse.SUPPRESS)
 
 
 @dataclass
@@ -70,16 +75,21 @@ def pairs_to_train_on(job: Job) -> tuple[Dataset, dict, Dataset | None]:
     if job.args.preferences:
         rows, held_out = split_by_prompt(rows, job.args.preferences)
     else:
-        policy = load_model(job.model_args.model_name_or_path, job.config, job.model_args)
+        held_out, policy = None, None
+        if rows is None or len(job.checked.held_out):
+            policy = load_model(job.model_args.model_name_or_path, job.config, job.model_args)
         if rows is None:
             rows, counts = own_pairs(job, policy)
-        held_out = None
         if len(job.checked.held_out):
             samples = sampled(job, policy, job.checked.held_out, "samples/held_out.jsonl")
             try:
                 held_out, _ = pairs(job, samples, "held-out pairs")
             except InputError as error:
                 print(f"warning: no held-out pair judges the reward model. {error}")
+        del policy
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # for the reward model, which is as large
     texts = [found and pairs_as_text(found, job.checked.tokenizer, job.config) for found in (rows, held_out)]
     return texts[0], counts, texts[1]
 

@@ -178,8 +178,9 @@ def test_samples_that_exist_are_paired(write_jsonl):
     assert result_of(Path("runs/rm-word_problems"))["pairs"]["pairs"] == 3
 
 
-def test_without_held_out_problems_the_train_pairs_set_the_scale(write_jsonl):
+def test_without_held_out_problems_the_train_pairs_set_the_scale(write_jsonl, monkeypatch):
     file = write_jsonl(sampled([3, 2, 0, 1]))
+    monkeypatch.setattr(reward_model, "load_model", None)  # nothing is sampled: no policy is needed
     reward_model.main([*SMALL, "--samples", str(file), "--max_steps", "1", "--eval_samples", "0"])
     result = result_of(Path("runs/rm-word_problems"))
     assert "pair_accuracy" not in result and result["score_std"] > 0
@@ -287,6 +288,11 @@ def test_a_tokenizer_without_an_end_or_a_template_is_seen_before_a_model_is_load
     name = saved(chat_template="{{ raise_exception('never') }}")
     assert "its chat template cannot render a question" in refused_by(grpo.main, "--reward_model", name)
     assert not Path("runs").exists()
+
+
+def test_its_weights_are_in_the_estimate_of_memory(whole, saved):
+    in_four_bits, as_saved = LearnedReward(str(whole)).weights_gb, LearnedReward(saved()).weights_gb
+    assert 0 < in_four_bits < as_saved < 0.01  # the miniature has 0.86M parameters
 
 
 def test_it_is_asked_as_its_run_was(whole, tmp_path):

@@ -62,8 +62,19 @@ def listed(names: Iterable[str]) -> str:
 
 
 def near_path(path: str | Path) -> str:
-    """ " Did you mean ...?" with what lies beside a path that does not exist."""
-    return did_you_mean(str(path), map(str, Path(path).parent.glob("*")))
+    """ " Did you mean ...?" with what lies beside a path that does not exist: a file, or a folder that holds something.
+
+    First one that begins alike: without a GPU runs/grpo-gsm8k is called runs/grpo-word_problems.
+    """
+    path = Path(path)
+    begins, dash, _ = path.name.partition("-")
+    beside = path.expanduser().parent.glob("*")
+    there = {one.name: str(one) for one in beside if one.is_file() or any(one.glob("[!_]*"))}
+    alike = [name for name in there if dash and name.startswith(f"{begins}-")]
+    near = difflib.get_close_matches(path.name, alike, n=1, cutoff=0) or difflib.get_close_matches(
+        path.name, there, n=1
+    )
+    return f" Did you mean {there[near[0]]}?" if near else ""
 
 
 def _is_out_of_memory(error: Exception) -> bool:

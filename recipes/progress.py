@@ -56,7 +56,8 @@ class Lines:
     """About ten lines in a run, and a progress bar where somebody is watching."""
 
     def __init__(self, names: dict[str, str], disable_tqdm: bool = False):
-        self.names, self.disable_tqdm, self.since_last_line = names, disable_tqdm, []
+        self.names, self.disable_tqdm = names, disable_tqdm
+        self.since_last_line, self.of_last_line = [], []
 
     def begin(self, state, rows: list[dict]) -> None:
         # disable=None: no bar where nobody is watching
@@ -69,10 +70,12 @@ class Lines:
         self.since_last_line.append({name: row[key] for key, name in self.names.items() if row.get(key) is not None})
         self.bar.set_postfix({name: f"{value:.2f}" for name, value in self.since_last_line[-1].items()})
         if state.global_step % max(1, state.max_steps // 10) == 0 or state.global_step == state.max_steps:
-            # The mean since the last line: a single step is noisy.
+            # The mean since the last line: a single step is noisy, and so is what is left over at the end.
+            if len(self.since_last_line) < len(self.of_last_line) / 2:
+                self.since_last_line = self.of_last_line + self.since_last_line
             columns = {name: [row[name] for row in self.since_last_line if name in row] for name in self.names.values()}
             line = "  ".join(f"{name} {fmean(values):.2f}" for name, values in columns.items() if values)
-            self.since_last_line = []
+            self.of_last_line, self.since_last_line = self.since_last_line, []
             self.bar.write(f"step {state.global_step:4d}/{state.max_steps}  {line}")
 
     def end(self) -> None:

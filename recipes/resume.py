@@ -16,4 +16,5 @@ def train_from(trainer: Trainer, checkpoint: Path | None) -> None:
             trainer._load_from_checkpoint(str(checkpoint))
             trainer.state = state
             return
+        print(f"Going on from step {state.global_step} of {state.max_steps}.", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))

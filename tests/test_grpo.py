@@ -218,7 +218,7 @@ def test_after_kill_9_the_same_command_goes_on_and_ends_as_if_nothing_had_happen
     assert minutes == sorted(minutes)
 
 
-def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on():
+def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on(capsys):
     run = Path("runs/grpo-word_problems")
     first = start("--save_steps", "100")
     wait_for_step(run, 3, first)
@@ -232,6 +232,7 @@ def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on():
     assert f"Not finished: {saved} of 10 steps" in (run / "report.html").read_text()
 
     grpo.main([*WITHOUT_WANDB, *STEPS, "--save_steps", "100"])
+    assert f"Going on from step {saved} of 10." in capsys.readouterr().out
     assert logged_steps(run) == list(range(1, 11))
 
 

@@ -349,6 +349,15 @@ def test_without_a_terminal_there_are_ten_lines_with_means(capsys):
     assert said[-1] == "step   20/20  correctness 1.95  think_format 1.95  length 12.35"
 
 
+def test_a_step_that_is_left_over_at_the_end_is_told_with_those_before(capsys):
+    lines = Lines({"x": "x"})
+    lines.begin(state(0, of=41), [])
+    for step in range(1, 42):
+        lines.log(state(step, of=41), {"step": step, "x": float(step)}, None)
+    lines.end()
+    assert capsys.readouterr().out.splitlines()[-2:] == ["step   40/41  x 38.50", "step   41/41  x 39.00"]
+
+
 def on_a_terminal(*command, columns=80, lines=24) -> tuple[str, int]:
     """What `command` writes to a real pseudo-terminal, and its exit code."""
     process, terminal = pty.fork()

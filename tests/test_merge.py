@@ -133,7 +133,7 @@ def test_a_folder_that_exists_is_replaced_only_where_asked_and_only_if_it_is_a_m
 def test_what_is_no_adapter_cannot_be_merged(refused):
     assert "Name the run whose adapter is to be merged: make merge RUN=runs/..." in refused()
     assert "starter is no LoRA adapter, so there is nothing to merge" in refused("--model_name_or_path", "starter")
-    Path("runs/here").mkdir(parents=True)
+    Path("runs/here/samples").mkdir(parents=True)
     assert "There is no folder runs/her: " in (told := refused("--model_name_or_path", "runs/her"))
     assert "Did you mean runs/here?" in told
     Path("runs/here/given.yaml").write_text(FIRST_LINE + "{}")

@@ -153,6 +153,8 @@ def test_the_run_is_described_and_can_be_repeated(tmp_path):
         assert fact in text
     assert "python -m recipes.grpo --task gsm8k --seed 7 --output_dir 'a b'" in text
     assert "make grpo-gsm8k" not in text  # the space would be lost
+    assert "make grpo-word_problems ARGS=" in text and f"--config {tmp_path}/run/config.yaml" in text
+    assert f"--output_dir {tmp_path}/run-again" in text
     assert "max_steps" in text  # of all settings
 
 
@@ -247,6 +249,10 @@ def test_what_is_no_run_is_refused_in_a_sentence(refused_by, tmp_path, make, sen
 def test_a_name_that_is_nearly_right_is_suggested(refused_by, tmp_path):
     write_run(tmp_path / "runs" / "grpo-gsm8k")
     assert "Did you mean" in refused_by(report.main, tmp_path / "runs" / "grpo-gsm8")
+    write_run(tmp_path / "runs" / "ppo-word_problems")
+    (tmp_path / "runs" / "ppo-gsm8").mkdir()  # empty
+    said = refused_by(report.main, tmp_path / "runs" / "ppo-gsm8k")
+    assert said.endswith("runs/ppo-word_problems?\n")
 
 
 def test_an_unknown_flag_is_refused_in_a_sentence(refused_by, tmp_path):

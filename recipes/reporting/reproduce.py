@@ -44,11 +44,11 @@ def as_word(value) -> str:
     return json.dumps(value, default=str, skipkeys=True) if isinstance(value, dict) else str(value)
 
 
-def exactly(recipe: str, folder: Path) -> str:
-    """The command that repeats a run with all of its settings, on whatever machine."""
-    module = f"recipes.{MODULES.get(recipe, recipe)}"
-    again = folder.with_name(f"{folder.name}-again")
-    return shlex.join(["python", "-m", module, "--config", str(folder / "config.yaml"), "--output_dir", str(again)])
+def exactly(recipe: str, folder: Path, task: str) -> list[str]:
+    """The command that repeats a run with all of its settings, on whatever machine: by make, if it can, and without."""
+    again = {"config": str(folder / "config.yaml"), "output_dir": str(folder.with_name(f"{folder.name}-again"))}
+    by_make = make_of(recipe, {"task": task, **again}) if task else ""
+    return [command for command in (by_make, command_of(recipe, again)) if command]
 
 
 def differing(runs: list[RunFolder], shared: bool) -> list[tuple[str, list[str]]]:

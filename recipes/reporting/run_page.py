@@ -56,7 +56,7 @@ def run_page(run: RunFolder) -> str:
         given={name: value for name, value in run.given.items() if name != "output_dir"},
         command=command_of(run.recipe, run.given),
         make=make_of(run.recipe, run.given),
-        exactly=exactly(run.recipe, run.path),
+        exactly=exactly(run.recipe, run.path, run.task),
         settings=[(name, as_word(value)) for name, value in sorted(run.settings.items())],
         findings=found,
         panels=drawn,

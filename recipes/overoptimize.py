@@ -149,7 +149,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, dict]]:
             "--kl_coefs must be above 0: without a weight the KL is not measured. Give a small one, 0.001."
         )
     named = {name: value for name, value in vars(args).items() if value is not None}
-    args.given = {name: value for name, value in named.items() if value != parser.get_default(name)}
+    found_by = sorted(named.keys() - {"output_dir", "overwrite"})
+    args.given = {name: named[name] for name in found_by if named[name] != parser.get_default(name)}
     args.given |= {f"{recipe}.{name}": value for recipe, of in flags.items() for name, value in of.items()}
     args.machine = hardware.detect()
     load_task(args.task)

@@ -42,7 +42,6 @@ def overoptimization_page(folder: Path) -> str:
     pipeline = open_pipeline(folder)
     stages = {stage.name: stage for stage in pipeline.stages}
     given = result.get("given") if isinstance(result.get("given"), dict) else {}
-    given = {name: value for name, value in given.items() if name not in ("output_dir", "overwrite")}
     best_of = f"best of 1 to {best_of_n[-1].get('n', 'n')}"
     return render(
         "overoptimization.html",

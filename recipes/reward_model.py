@@ -4,7 +4,7 @@
     make rm-gsm8k ARGS="--sample_prompts 60 --num_train_epochs 8"       # few pairs: a proxy that can be fooled
     make rm-gsm8k ARGS="--samples runs/sample-gsm8k"                    # pairs of samples that exist
     make rm-gsm8k ARGS="--preferences trl-lib/ultrafeedback_binarized"
-    make grpo-gsm8k ARGS="--reward_model runs/rm-gsm8k --measure_only correctness_reward"
+    make grpo-gsm8k ARGS="--reward_model runs/rm-gsm8k --measure_only correctness_reward think_format_reward"
 
 Where rules can judge, nobody needs a learned reward: this one shows what happens where they cannot. It learns to score
 the chosen completion of a pair above the rejected one, and is judged by pairs of held-out problems. The folder of the

@@ -80,6 +80,7 @@ def test_the_costs_of_the_report_and_of_the_live_panel_are_those_of_the_committe
     text = " ".join(README.split())
     assert f"{report['file_mb']} MB, in {report['ratio_to_the_imports_of_training']} times the time" in text
     assert f"the live panel takes {100 * live['ratio']:.1f} % of the time of a training step" in text
+    assert f"{100 * live['ratio_with_waiting']:.1f} % by the clock" in text
 
 
 def test_the_table_of_proxy_and_gold_is_that_of_the_committed_run():
@@ -90,3 +91,8 @@ def test_the_table_of_proxy_and_gold_is_that_of_the_committed_run():
         trainer, _, coef = name.partition("-")
         cells = [cell.strip() for cell in rows[f"--{FLAG[trainer]} {coef}"].split("|")]
         assert cells == [trainer.upper(), *told(points), f"{lost(points):.2f}"]
+    last, text = result["best_of_n"][-1], " ".join(README.split())
+    fall = last["against_peak"]
+    assert f"is worse at {last['n']} than at {fall['peak']} (by {-100 * fall['difference']:.1f} points" in text
+    assert f"on {fall['n']} problems; paired test, p = {fall['p']:.4f})" in text
+    assert f"| best of 1 to {last['n']} | | {' | '.join(told(result['best_of_n']))} |" in text

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -107,7 +108,8 @@ def run_stage(module: str, settings: dict) -> dict:
 
 def run_to_its_end(command: list[str]) -> int:
     """The exit code of `command`, as a shell counts it; 130 where it ended well after a Ctrl-C or SIGTERM."""
-    stage, stopped = subprocess.Popen(command), []
+    paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # the same code as here
+    stage, stopped = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}), []
 
     def stop(number, frame):  # the stage saves before it stops; Ctrl-C reaches it by itself
         stopped.append(number)

@@ -14,12 +14,13 @@ import psutil
 import pytest
 import yaml
 
+import recipes
 from recipes import grpo, r1, sft, stages
 from recipes.errors import InputError
 from recipes.models import find_model
 from recipes.r1 import parse, passes, settings_of
-from recipes.run import Run
-from recipes.stages import run_to_its_end
+from recipes.run import FIRST_LINE, Run
+from recipes.stages import run_to_its_end, was_given
 
 GSM8K = ["--task", "gsm8k", "--model_name_or_path", "Qwen/Qwen2.5-0.5B-Instruct"]
 
@@ -255,6 +256,31 @@ def test_a_pipeline_that_was_begun_in_the_middle_goes_on_without_FROM(pretended,
     assert pretended() == []
     assert pretended("--from_stage", "cold_start") == list(STAGES)
     assert pretended() == []
+
+
+def test_a_stage_runs_the_code_that_it_is_a_stage_of(monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    code = "import recipes, sys; print(recipes.__file__, sys.path[1:3])"
+    assert run_to_its_end([sys.executable, "-c", code]) == 0
+    root = Path(recipes.__file__).parent.parent
+    assert capfd.readouterr().out.startswith(f"{root}/recipes/__init__.py ['{root}', ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        (1e-3, "0.001", True),
+        (True, "true", True),
+        (True, "False", False),
+        (["a"], "a", True),
+        ([0.9, 0.95], ["0.9", "0.95"], True),
+        ({"enable_thinking": False}, '{"enable_thinking": false}', True),
+        ("cosine", "linear", False),
+    ],
+)
+def test_settings_are_compared_as_the_command_line_reads_them(tmp_path, old, new, same):
+    (tmp_path / "given.yaml").write_text(FIRST_LINE + yaml.safe_dump({"flag": old}))
+    assert was_given(tmp_path, {"flag": new}) == same
 
 
 def test_FROM_goes_on_with_an_unfinished_stage_and_does_anew_what_has_ended_and_all_that_follows(pretended):

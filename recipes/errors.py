@@ -39,6 +39,11 @@ def refused_settings(who: str = "The trainer"):
         raise InputError(f"{who} refuses these settings: {type(error).__name__}: {one_line(error)}") from error
 
 
+def refuse(message: str) -> None:
+    """An `ArgumentParser.error`: raises `InputError`."""
+    raise InputError(f"{message[:1].upper()}{message[1:]}. See --help.")
+
+
 def one_line(message: object) -> str:
     """A message without its line breaks; an exception without one by its name."""
     return " ".join(str(message).split()) or type(message).__name__

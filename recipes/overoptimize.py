@@ -25,7 +25,7 @@ from rich.table import Table
 
 from recipes import hardware
 from recipes.best_of_n import best_of_n, kl_of_best_of_n
-from recipes.errors import InputError, exit_kindly
+from recipes.errors import InputError, exit_kindly, refuse
 from recipes.intervals import mean_interval, paired_bootstrap
 from recipes.models import find_model
 from recipes.record import read_metrics
@@ -33,7 +33,7 @@ from recipes.report import report_line
 from recipes.reporting.overoptimization_page import FLAG, WINDOW, is_judged, lost, roots, told
 from recipes.reporting.series import kl_of_a_completion
 from recipes.run import is_run, write_atomically
-from recipes.stage_flags import check_stage, refuse, stage_flags
+from recipes.stage_flags import check_stage, stage_flags
 from recipes.stages import delete_stages, made_and_locked, other_settings, pipeline_to_go_on, run_stage, write_pipeline
 from recipes.tasks import load_task
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recipes.errors import InputError, exit_kindly, one_line, printable
+from recipes.errors import InputError, exit_kindly, one_line, printable, refuse
 from recipes.reporting.comparison_page import comparison_page
 from recipes.reporting.files import read_metrics
 from recipes.reporting.overoptimization_page import overoptimization_page
@@ -49,10 +49,6 @@ def main(argv: list[str] | None = None) -> None:
     else:
         path = write_comparison(folders, args.output)
     print(printable(f"The report is in {path}."))
-
-
-def refuse(message: str) -> None:
-    raise InputError(f"{message[:1].upper()}{message[1:]}. See --help.")
 
 
 def write_report(folder: str | Path, output: Path | None = None) -> Path:

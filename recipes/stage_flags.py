@@ -7,7 +7,7 @@ from pathlib import Path
 from recipes import hardware
 from recipes.arguments import RecipeArguments, RecipeParser
 from recipes.dpo import DPOArguments, DPODefaults
-from recipes.errors import InputError, did_you_mean
+from recipes.errors import InputError, did_you_mean, refuse
 from recipes.grpo import GRPODefaults
 from recipes.ppo import PPODefaults
 from recipes.qlora import QLoRA
@@ -125,7 +125,3 @@ def parse_pipeline(argv: list[str], pipelines: dict[str, list], doc: str) -> tup
         args.model_name_or_path = (hardware.defaults(machine, load_task(args.task), named) | kept)["model_name_or_path"]
     own = [option for action in parser._actions for option in action.option_strings]
     return args, stages, stage_flags(rest, {stage.name: stage.recipe for stage in stages}, own)
-
-
-def refuse(message: str):
-    raise InputError(f"{message}. See --help.")

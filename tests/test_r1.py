@@ -103,7 +103,7 @@ def test_flags_of_one_stage_are_its_own_alone():
         (["--rl.output_dir", "x"], "--rl.output_dir: a stage's output_dir is set by the pipeline"),
         (["--teacher", "starter"], "--teacher is for --pipeline distill"),
         (["starter"], "Unexpected word 'starter'"),
-        (["--seed", "x"], "argument --seed: invalid int value: 'x'. See --help."),
+        (["--seed", "x"], "Argument --seed: invalid int value: 'x'. See --help."),
         (["--task", "gsm9k"], r"Unknown task 'gsm9k'\. Did you mean gsm8k\?"),
     ],
 )

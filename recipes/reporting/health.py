@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recipes.reporting.files import number
 from recipes.reporting.series import (
     AT_CEILING,
     FEWEST_ROWS,
@@ -12,7 +13,6 @@ from recipes.reporting.series import (
     Logged,
     Series,
     kl_of_a_completion,
-    number,
     said,
     step_of,
 )

@@ -12,12 +12,13 @@ from functools import cached_property
 
 import numpy as np
 
+from recipes.reporting.files import number
+
 FEWEST_ROWS = 6  # two windows of three
 WINDOW, LEAST_WINDOW = 0.1, 8  # the first and the last tenth; eight rows of 64 completions are 512
 SURE = 3.0  # standard errors: with a dozen checks, two would raise a false alarm in nearly every other run
 SURE_OF_PEAK = 4.0  # standard errors: the highest of ten windows is high by chance as well
 LEAST_CHANGE = 0.05  # of a mean reward: less is of no consequence, however sure
-HUGE = 1e100  # what is beyond counts as infinite; the squares of what is left do not overflow
 AT_CEILING = 0.9  # share of right answers: little is left to gain
 NONE_RIGHT, SOME_RIGHT = 0.02, 0.25  # share of right answers: one in 64; two in eight, no chance find
 
@@ -161,12 +162,6 @@ class Logged:
 def window_of(rows: int) -> int:
     """How many rows at each end of so many are compared: a tenth, eight at least, but never half and more."""
     return max(1, min(rows // 2, max(int(rows * WINDOW), LEAST_WINDOW)))
-
-
-def number(value: object) -> float | None:
-    """`value` as a float; None where it is no finite number."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < HUGE else None
 
 
 def kl_of_a_completion(row: dict) -> float | None:

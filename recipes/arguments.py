@@ -5,6 +5,7 @@ Later wins: the dataclasses' defaults, the task's, what fits the machine, the YA
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,8 @@ class RecipeParser(TrlParser):
         weights, names = self.settings.get("reward_weights"), [reward.__name__ for reward in task.reward_funcs]
         if weights is not None and len(weights) != len(names):
             raise InputError(f"--reward_weights has {len(weights)} values; give {len(names)}, for {', '.join(names)}.")
+        if weights is not None and not all(map(math.isfinite, weights)):
+            raise InputError(f"--reward_weights {' '.join(map(str, weights))}: give finite numbers.")
         for reward, weight in zip(names, weights or (), strict=False):
             if weight and reward in measured:
                 raise InputError(f"--measure_only {reward} weighs {weight}: set that to 0 in --reward_weights.")

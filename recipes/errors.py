@@ -66,14 +66,25 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def path_of(name: str | Path) -> Path:
+    """The path called `name`, `~` written out; raises `InputError` for what no file system can hold."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+        return path
+    except (RuntimeError, OSError, ValueError) as error:  # no such user; too long; a null character
+        reason = one_line(getattr(error, "strerror", None) or error).rstrip(".")
+        raise InputError(f"{name!s:.60} cannot be a path: {reason}.") from error
+
+
 def near_path(path: str | Path) -> str:
     """ " Did you mean ...?" with what lies beside a path that does not exist: a file, or a folder that holds something.
 
     First one that begins alike: without a GPU runs/grpo-gsm8k is called runs/grpo-word_problems.
     """
-    path = Path(path)
+    path = path_of(path)
     begins, dash, _ = path.name.partition("-")
-    beside = path.expanduser().parent.glob("*")
+    beside = [one for one in path.parent.glob("*") if one.name != path.name]
     there = {one.name: str(one) for one in beside if one.is_file() or any(one.glob("[!_]*"))}
     alike = [name for name in there if dash and name.startswith(f"{begins}-")]
     near = difflib.get_close_matches(path.name, alike, n=1, cutoff=0) or difflib.get_close_matches(

@@ -5,8 +5,9 @@ for texts that are unlike them. Measure the truth beside it: `--measure_only`, a
 """
 
 import contextlib
-import functools
+import copy
 import json
+import math
 import random
 import re
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer
 
 from recipes import hub
-from recipes.errors import InputError, near_path, one_line
+from recipes.errors import InputError, near_path, one_line, path_of
 from recipes.memory import weights_gb, without_weights
 from recipes.models import find_model, load_model, loading_of
 from recipes.qlora import QLoRA
@@ -68,7 +69,9 @@ class LearnedReward:
     __name__ = "reward_model"
 
     def __init__(self, name: str):
-        self.name, self.prefill = name, ""
+        self.name, self.prefill, self._loaded = name, "", []
+        if not path_of(find_model(name).base).is_dir():
+            hub.go_offline_if_unreachable()
         settings = loading_of(name, ("trust_remote_code", "chat_template_kwargs", "model_revision"))
         self.revision = find_model(name).revision or settings.pop("model_revision", None)
         self.config = Loading(**{key: value for key, value in settings.items() if key != "model_revision"})
@@ -82,14 +85,22 @@ class LearnedReward:
         texts = self.as_text(prompts, [completion_text(completion) for completion in completions])
         return [(score - self.mean) / self.std for score in scores_of(self.model, self.tokenizer, texts)]
 
-    @functools.cached_property
+    def behind(self, prefill: str) -> "LearnedReward":
+        """The same reward, and the same model, for a policy whose chat template writes `prefill`."""
+        other = copy.copy(self)
+        other.prefill = prefill
+        return other
+
+    @property
     def model(self):
-        """The model, loaded as the run that made it had it."""
-        try:
-            with unchanged_randomness():  # it is loaded in the midst of a run
-                return load_model(self.name, self.config, self.model_args, scores=True)
-        except InputError as error:
-            raise InputError(f"--reward_model {self.name} cannot be loaded: {error}") from error
+        """The model, loaded once as the run that made it had it."""
+        if not self._loaded:
+            try:
+                with unchanged_randomness():  # it is loaded in the midst of a run
+                    self._loaded.append(load_model(self.name, self.config, self.model_args, scores=True))
+            except InputError as error:
+                raise InputError(f"--reward_model {self.name} cannot be loaded: {error}") from error
+        return self._loaded[0]
 
     @property
     def model_args(self) -> QLoRA:
@@ -193,7 +204,7 @@ def scale_of(name: str, trust_remote_code: bool = False, revision: str | None = 
 
     Raises `InputError` where the folder called `name` shows that it is no reward model, or none yet.
     """
-    folder = Path(name).expanduser()
+    folder = path_of(name)
     make = "`make rm-<task>` trains one."
     if is_run(folder):
         try:
@@ -202,9 +213,12 @@ def scale_of(name: str, trust_remote_code: bool = False, revision: str | None = 
             raise InputError(f"--reward_model {name} is unfinished: run its command again to the end.") from None
         except ValueError as error:
             raise InputError(f"--reward_model {name} cannot be read: result.json is broken.") from error
-        if "score_std" not in result:
+        if not isinstance(result, dict) or "score_std" not in result:
             raise InputError(f"--reward_model {name} is a run of another kind: {make}")
-        return result["score_mean"], result["score_std"]
+        mean, std = result.get("score_mean"), result["score_std"]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in (mean, std)) or std <= 0:
+            raise InputError(f"--reward_model {name} gives no usable scores (result.json): train it anew.")
+        return mean, std
     if hub.is_local_path(name) and not folder.is_dir():
         raise InputError(f"--reward_model {name} does not exist: give a run, a folder or a hub id.{near_path(name)}")
     if (

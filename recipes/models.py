@@ -19,7 +19,7 @@ from trl import get_quantization_config
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 from trl.trainer.utils import create_model_from_path
 
-from recipes.errors import InputError, one_line, refused_settings
+from recipes.errors import InputError, one_line, path_of, refused_settings
 from recipes.qlora import correct_qlora, loading
 from recipes.run import is_run, read_yaml
 
@@ -51,7 +51,7 @@ def loading_of(name: str, flags: tuple[str, ...] = OF_LOADING) -> dict:
 
     An adapter belongs to what it was trained over: four-bit weights or not.
     """
-    folder = Path(name).expanduser()
+    folder = path_of(name)
     folder = folder.parent if folder.name == "adapter" else folder
     if not is_run(folder) or not (folder / "config.yaml").exists():
         return {}
@@ -66,7 +66,7 @@ def find_model(name: str) -> Source:
     """
     if name == STARTER:
         return Source(str(STARTER_FOLDER))
-    folder = Path(name).expanduser()
+    folder = path_of(name)
     if (folder / "adapter").is_dir():
         folder /= "adapter"
     if not (folder / "adapter_config.json").is_file():

@@ -11,6 +11,7 @@ overoptimization.png, has proxy and gold over the square root of the KL to the m
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -18,6 +19,7 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -30,14 +32,25 @@ from recipes.intervals import mean_interval, paired_bootstrap
 from recipes.models import find_model
 from recipes.record import read_metrics
 from recipes.report import report_line
+from recipes.reporting.files import number
 from recipes.reporting.overoptimization_page import FLAG, WINDOW, is_judged, lost, roots, told
-from recipes.reporting.series import kl_of_a_completion
-from recipes.run import is_run, write_atomically
+from recipes.reporting.series import Series, kl_of_a_completion
+from recipes.run import is_report, is_run, write_atomically
 from recipes.stage_flags import check_stage, stage_flags
-from recipes.stages import delete_stages, made_and_locked, other_settings, pipeline_to_go_on, run_stage, write_pipeline
+from recipes.stages import (
+    delete_stages,
+    has_ended,
+    made_and_locked,
+    other_settings,
+    pipeline_to_go_on,
+    run_stage,
+    write_pipeline,
+)
 from recipes.tasks import load_task
 
 PROXY = "reward_model"
+OWN = ("measure_only", "reward_weights", "extra_rewards")  # settings of every run
+SHARED = ("dataset_name", "dataset_config", "model_name_or_path", "seed")
 RESULTS = ("result.json", "overoptimization.png", "report.html")
 RECIPES = {"rm": "rm", "samples": "sample", "grpo": "grpo", "ppo": "ppo"}  # whose flags can be given
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
@@ -54,13 +67,18 @@ def main(argv: list[str] | None = None) -> None:
         kind = "rm" if recipe == "reward_model" else recipe
         check_stage(name, kind, {key: value for key, value in settings.items() if key not in not_yet}, args.machine)
     with made_and_locked(folder):
-        make_room(folder, {name: settings for name, (_, settings) in stages.items()}, args.overwrite)
+        earlier = runs_besides(folder, args, flags)
+        make_room(folder, {name: settings for name, (_, settings) in (stages | earlier).items()}, args.overwrite)
+        earlier = {name: earlier[name] for name in earlier if has_ended(folder / name, earlier[name][1])}
         pipeline = {"pipeline": "overoptimize", "task": args.task, "model_name_or_path": args.model_name_or_path}
         write_pipeline(folder, pipeline)
         for number, (name, (recipe, settings)) in enumerate(stages.items(), start=1):
             print(f"\n{number} of {len(stages)}: {name}", flush=True)
             run_stage(recipe, settings)
         gold = load_task(args.task).correctness.__name__
+        runs = {name: steps_of(folder / name, gold) for name in by_name([*stages, *earlier])}
+        if earlier:  # the picture is of all of them
+            args.given["kl_coefs"] = sorted({float(name.partition("-")[2]) for name in runs})
         result = {
             "task": args.task,
             "model": args.model_name_or_path,
@@ -68,13 +86,33 @@ def main(argv: list[str] | None = None) -> None:
             "given": args.given,
             "gold": gold,
             "best_of_n": best_of_n_curve(folder / "samples" / "samples.jsonl", gold),
-            "runs": {name: curve(folder / name, gold) for name in stages if name not in ("rm", "samples")},
+            "runs": {name: curve(rows, gold) for name, rows in runs.items()},
+            "noise": {name: noise_of(rows, gold) for name, rows in runs.items()},
         }
         write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
         plot(result, folder / "overoptimization.png")
         print_table(result)
         print(f"The picture is {folder}/overoptimization.png.")
         print(report_line(folder))
+
+
+def runs_besides(folder: Path, args: argparse.Namespace, flags: dict) -> dict[str, tuple[str, dict]]:
+    """The trainings in `folder` that an earlier command made and this one does not ask for, as it would make them."""
+    found = {}
+    for path in folder.iterdir():
+        trainer, dash, coef = path.name.partition("-")
+        if trainer in FLAG and dash and is_run(path):
+            with contextlib.suppress(ValueError):
+                alone = argparse.Namespace(**{**vars(args), "trainers": [trainer], "kl_coefs": [float(coef)]})
+                found |= {name: stage for name, stage in stages_of(alone, flags).items() if name == path.name}
+    return {name: stage for name, stage in found.items() if name not in stages_of(args, flags)}
+
+
+def by_name(names: list[str]) -> list[str]:
+    """The trainings among them: by trainer, and by the weight of the KL."""
+    trainings = [name for name in names if name.partition("-")[0] in FLAG]
+    order = [*FLAG]
+    return sorted(trainings, key=lambda name: (order.index(name.partition("-")[0]), float(name.partition("-")[2])))
 
 
 def make_room(folder: Path, stages: dict[str, dict], overwrite: bool) -> None:
@@ -89,10 +127,10 @@ def make_room(folder: Path, stages: dict[str, dict], overwrite: bool) -> None:
             "anew with --overwrite."
         )
     if overwrite and (others or (folder / "result.json").exists()):
-        runs = [path for path in folder.iterdir() if is_run(path)]
-        delete_stages(sorted(runs, key=lambda path: [*stages, path.name].index(path.name)))
-        for path in (*(folder / name for name in RESULTS), *(run.with_name(f"{run.name}.yaml") for run in runs)):
-            path.unlink(missing_ok=True)
+        delete_stages([folder / name for name in stages])
+        for name in (*RESULTS, *(f"{name}.yaml" for name in stages)):
+            if name != "report.html" or is_report(folder / name):
+                (folder / name).unlink(missing_ok=True)
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, dict]]:
@@ -141,8 +179,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, dict]]:
     args, rest = parser.parse_known_args(argv)
     flags = stage_flags(rest, RECIPES, [option for action in parser._actions for option in action.option_strings])
     for recipe, given in flags.items():
-        for name in {PROXY, "measure_only", "reward_weights", FLAG.get(recipe)} & given.keys():
-            by = "--kl_coefs" if name == FLAG.get(recipe) else "this pipeline, whose proxy is all that is trained on"
+        for name in {PROXY, *OWN, *SHARED, FLAG.get(recipe)} & given.keys():
+            by = "this pipeline, whose proxy is all that is trained on"
+            by = "--kl_coefs" if name == FLAG.get(recipe) else f"--{name}, for all" if name in SHARED else by
             raise InputError(f"--{recipe}.{name}: it is set by {by}.")
     if not all(0 < coef < math.inf for coef in args.kl_coefs):
         raise InputError(
@@ -166,8 +205,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, dict]]:
 
 def stages_of(args: argparse.Namespace, flags: dict[str, dict]) -> dict[str, tuple[str, dict]]:
     """Each run's name, its recipe and its settings, in order."""
-    names = ("task", "dataset_name", "dataset_config", "model_name_or_path", "seed")
-    shared = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    shared = {name: getattr(args, name) for name in ("task", *SHARED) if getattr(args, name) is not None}
     task, proxy = load_task(args.task), f"{args.output_dir}/rm"
     # The rules are measured, and only the proxy is trained on.
     judged = {**shared, PROXY: proxy, "measure_only": task.reward_names}
@@ -194,14 +232,25 @@ def stages_of(args: argparse.Namespace, flags: dict[str, dict]) -> dict[str, tup
     return stages
 
 
-def curve(folder: Path, gold: str) -> list[dict]:
-    """A run's `kl` (nats a completion), `proxy` and `gold` at each step: means over the last ten."""
+def steps_of(folder: Path, gold: str) -> list[dict]:
+    """The logged steps of a run whose figures are numbers."""
     rows = [row for row in read_metrics(folder) if None not in figures_of(row, gold)]
     if not rows:
         raise InputError(
             f"{folder} has logged no step with finite figures: lower --{folder.name.partition('-')[0]}.learning_rate, "
             "or raise --max_steps."
         )
+    return rows
+
+
+def noise_of(rows: list[dict], gold: str) -> float:
+    """The standard deviation of a step's gold, by the differences of neighbours."""
+    values = np.array([figures_of(row, gold)[2] for row in rows])
+    return Series(np.arange(len(values)), values).noise if len(values) > 1 else 0.0
+
+
+def curve(rows: list[dict], gold: str) -> list[dict]:
+    """`kl` (nats a completion), `proxy` and `gold` at each step: means over the last ten."""
     points = []
     for end in range(min(WINDOW, len(rows)), len(rows) + 1):
         some = rows[max(0, end - WINDOW) : end]
@@ -225,6 +274,8 @@ def best_of_n_curve(file: Path, gold: str) -> list[dict]:
     prompts = [rewards for rewards in prompts if None not in rewards[gold]]
     if not prompts:
         raise InputError(f"{gold} could judge none of {file}: are the gold answers usable?")
+    if any(number(score) is None for rewards in prompts for score in rewards[PROXY]):
+        raise InputError(f"The reward model's scores in {file} are no numbers: lower --rm.learning_rate.")
     points, gold_of = [], {}
     for n in [n for n in BEST_OF if n <= len(prompts[0][gold])]:
         best = [best_of_n(rewards[PROXY], rewards[gold], n) for rewards in prompts]

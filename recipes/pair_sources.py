@@ -1,12 +1,11 @@
 """Where the pairs of DPO and of a reward model come from: samples written now or before, or a preference set."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from datasets import Dataset
 
 from recipes.arguments import RecipeArguments, flag
-from recipes.errors import InputError
+from recipes.errors import InputError, path_of
 from recipes.generation import with_transformers
 from recipes.job import Job
 from recipes.pairs import MIN_MARGIN, preference_pairs
@@ -50,7 +49,7 @@ def given_pairs(job: Job) -> tuple[Dataset | None, dict]:
 
 def weigh(samples: list[dict], weights: dict[str, float], source: str) -> None:
     """Give every row the `total` by `weights`; raises `InputError` where the samples lack a reward that has one."""
-    file = f"{source}/samples.jsonl" if Path(source).expanduser().is_dir() else source
+    file = f"{source}/samples.jsonl" if path_of(source).is_dir() else source
     for row in samples:
         missing = [name for name, weight in weights.items() if weight and name not in row["rewards"]]
         if missing:

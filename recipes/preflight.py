@@ -111,10 +111,10 @@ def preflight(
 
 def guarded(task: Task, prefill: str = "") -> list[Callable]:
     """The rewards of `task`; a rule that raises does not end a run, a reward model does: no row is to blame."""
-    for reward in task.reward_funcs:
-        if isinstance(reward, LearnedReward):
-            reward.prefill = prefill
-    return [r if isinstance(r, LearnedReward) else GuardedReward(r, prefill) for r in task.reward_funcs]
+    return [
+        reward.behind(prefill) if isinstance(reward, LearnedReward) else GuardedReward(reward, prefill)
+        for reward in task.reward_funcs
+    ]
 
 
 def _chooses(args) -> bool:
@@ -180,7 +180,8 @@ def usable_rows(rows: Dataset, task: Task, name: str) -> Dataset:
 
 def check_named_rewards(rows: Dataset, task: Task, names: list[str]) -> None:
     """Raise `InputError` where a reward that the user has named cannot judge the task's own gold answers."""
-    columns = rows[:ROWS_TRIED]
+    twice = [i for i in range(min(len(rows), ROWS_TRIED)) for _ in range(2)]  # some compare those of one prompt
+    columns = rows[twice]
     completions = [task.written(task.gold(answer)) for answer in columns["answer"]]
     for reward in task.reward_funcs:
         if reward.__name__ not in names or isinstance(reward, LearnedReward):

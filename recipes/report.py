@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recipes.errors import InputError, exit_kindly, one_line, printable, refuse
+from recipes.errors import InputError, exit_kindly, one_line, path_of, printable, refuse
 from recipes.reporting.comparison_page import comparison_page
 from recipes.reporting.files import read_metrics
 from recipes.reporting.overoptimization_page import overoptimization_page
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.runs:
         raise InputError("Name the folder of a run: make report RUN=runs/grpo-gsm8k.")
-    folders = list(dict.fromkeys(folder.expanduser() for folder in args.runs))
+    folders = list(dict.fromkeys(map(path_of, args.runs)))
     if len(folders) == 1:
         path = write_report(folders[0], args.output)
     else:

@@ -13,6 +13,7 @@ run, runs/rm-<task>, holds everything: see recipes/run.py.
 
 import argparse
 import gc
+import math
 import random
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -114,6 +115,10 @@ def judge(trainer: RewardTrainer, rows: Dataset, held_out: Dataset | None) -> di
     tokenizer = trainer.processing_class
     texts = [ended(row["prompt"] + row[side], tokenizer) for side in ("chosen", "rejected") for row in pairs]
     scores = scores_of(trainer.model, tokenizer, texts)
+    if not all(map(math.isfinite, scores)):
+        raise InputError(
+            "The reward model has diverged, its scores are no numbers: lower --learning_rate, and add --overwrite."
+        )
     scale = {"score_mean": fmean(scores), "score_std": max(pstdev(scores), 1e-6)}
     if not held_out:
         return scale

@@ -19,7 +19,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from recipes.arguments import TaskArguments, flag
-from recipes.errors import InputError, exit_kindly
+from recipes.errors import InputError, exit_kindly, path_of
 from recipes.generation import Completion, Generate, Sampling, with_transformers, with_vllm
 from recipes.job import Job, begin
 from recipes.measures import measure
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     file = job.run.folder / "samples.jsonl"
     if job.args.completions:
-        score_file(Path(job.args.completions).expanduser(), file, job)
+        score_file(path_of(job.args.completions), file, job)
     else:
         rows = job.checked.train if job.args.split == "train" else job.checked.held_out
         rows = rows.select(range(min(len(rows), job.args.num_prompts)))

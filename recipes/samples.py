@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from recipes.errors import InputError, near_path
+from recipes.errors import InputError, near_path, path_of
 from recipes.run import is_run, read_yaml
 from recipes.tasks import Task
 from rewards import calling
@@ -60,7 +60,7 @@ def read_samples(path: str | Path, task_name: str, needs: Iterable[str] = ()) ->
     lists of unequal length and values that are no finite numbers. A last line that a crash cut off is left out, and
     one sentence is printed.
     """
-    path, needs = Path(path).expanduser(), list(needs)
+    path, needs = path_of(path), list(needs)
     file = path / "samples.jsonl" if path.is_dir() else path
     if not file.is_file():
         where = f"The folder {path} holds no samples.jsonl" if path.is_dir() else f"There is no file or folder {path}"
@@ -81,7 +81,7 @@ def read_samples(path: str | Path, task_name: str, needs: Iterable[str] = ()) ->
 
 def is_samples(name: str) -> bool:
     """Whether `name` is a file of samples, or the folder of a run of the sampler, rather than a model."""
-    path = Path(name).expanduser()
+    path = path_of(name)
     config = path / "config.yaml"
     if is_run(path) and config.exists() and "num_prompts" not in read_yaml(config):
         return False  # DPO's run holds samples, too, but is of a model
@@ -90,7 +90,7 @@ def is_samples(name: str) -> bool:
 
 def task_of(name: str) -> str | None:
     """The task that the first row of a file of samples names; None where it names none."""
-    path = Path(name).expanduser()
+    path = path_of(name)
     with (path / "samples.jsonl" if path.is_dir() else path).open("rb") as lines:
         with contextlib.suppress(ValueError, AttributeError):  # what is wrong with the file is said when it is read
             return json.loads(lines.readline()).get("task")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -145,13 +146,13 @@ def _read(value):
     """A setting as the command line reads it: 1, 1.0, "1" and [1] are the same, and so are True and "true"."""
     if isinstance(value, list):
         return _read(value[0]) if len(value) == 1 else [_read(one) for one in value]
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        try:
-            return yaml.safe_load(value) if isinstance(value, str) else value
-        except yaml.YAMLError:
-            return value
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower()
+    with contextlib.suppress(TypeError, ValueError):
+        return float(value) if math.isfinite(float(value)) else str(value)
+    with contextlib.suppress(ValueError):
+        return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+    return value
 
 
 def print_stages(folder: Path, results: dict[str, dict], product: str, passes: dict[str, int] | None) -> None:

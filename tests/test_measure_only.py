@@ -90,6 +90,16 @@ def test_a_reward_that_can_judge_nothing_here_is_refused_before_a_weight_is_load
     assert not Path("runs").exists()
 
 
+def test_a_reward_that_compares_completions_of_a_prompt_can_be_named():
+    grpo.main([*SMALL, "--extra_rewards", "majority_vote_reward", "length_reward", "--dry_run"])
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf"])
+def test_weights_are_finite(refused_by, weight):
+    said = refused_by(grpo.main, *SMALL, "--reward_weights", weight, "0.2")
+    assert said == f"error: --reward_weights {weight} 0.2: give finite numbers.\n"
+
+
 def test_samples_that_exist_are_weighed_by_the_flags_that_are_given():
     def row() -> dict:
         rewards = {"correctness_reward": [1.0, 0.0], "think_format_reward": [0.0, 1.0], "tag_count_reward": [0.5, None]}

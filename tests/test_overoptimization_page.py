@@ -3,9 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from recipes.errors import InputError
+from recipes.overoptimize import curve, noise_of
 from recipes.report import write_report
 from recipes.reporting.overoptimization_page import WINDOW, is_fooled, lost, verdict
 
@@ -49,15 +51,15 @@ def result(folder, **runs) -> str:
 def test_gold_that_falls_while_the_proxy_rises_is_said_with_its_flag_and_numbers():
     assert (is_fooled(FOOLED), is_fooled(HELD), is_fooled(UNLEARNED)) == (True, False, False)
     assert lost(FOOLED) == pytest.approx(0.6)
-    headline, sentence = verdict({"grpo-0.001": FOOLED, "ppo-0.3": HELD})
+    headline, sentence = verdict({"grpo-0.001": FOOLED, "ppo-0.3": HELD}, {})
     assert headline == "The proxy rose, the truth fell"
     assert sentence.replace("\N{NO-BREAK SPACE}", " ") == (
         "With GRPO, --beta 0.001 the proxy rose (0.8 to 1) while the share of right answers fell from 70.0 % to "
         "10.0 %. PPO, --kl_coef 0.3 ended with 88.0 % right answers."
     )
-    assert verdict({"grpo-0.3": HELD})[0] == "No over-optimization seen"
+    assert verdict({"grpo-0.3": HELD}, {})[0] == "No over-optimization seen"
     flat = long((0.2, -0.3, 0.5), (2.0, 1.0, 0.8), (5.0, 0.98, 0.6))
-    assert verdict({"grpo-0.001": flat})[0] == "The proxy stayed high, the truth fell"
+    assert verdict({"grpo-0.001": flat}, {})[0] == "The proxy stayed high, the truth fell"
 
 
 def test_the_page_has_two_figures_for_each_trainer_and_a_row_for_each_run(folder):
@@ -79,11 +81,28 @@ def test_the_page_has_the_setting_and_the_command_that_makes_it_again(folder):
     assert "<dt>Seed</dt><dd>7</dd>" in page
 
 
+def test_a_gold_that_only_varies_has_not_fallen():
+    """Six runs in which nothing changes, of 45 steps whose gold varies as that of 8 groups of 8 does."""
+    random, called = np.random.default_rng(0), 0
+    for _ in range(100):
+        runs, noise = {}, {}
+        for run in range(6):
+            gold = random.normal(0.6, 0.093, size=45)
+            rows = [
+                {"step": i, "objective/kl": 1.0, "rewards/reward_model/mean": 1.0, "rewards/gold/mean": value}
+                for i, value in enumerate(gold.tolist())
+            ]
+            runs[f"grpo-{run}"], noise[f"grpo-{run}"] = curve(rows, "gold"), noise_of(rows, "gold")
+        called += "fell" in verdict(runs, noise)[0]
+    assert called <= 3
+    assert is_fooled(FOOLED, noise=0.093)
+
+
 def test_a_run_that_is_too_short_is_not_judged(folder):
     short = points((0.2, -0.3, 0.5), (2.0, 0.8, 0.7), (25.0, 1.0, 0.1))
-    assert verdict({"grpo-0.001": short})[0] == "Too short to judge"
-    assert verdict({"grpo-0.001": short, "grpo-0.3": HELD})[0] == "No over-optimization seen"
-    assert "by more than 10 points" in verdict({"grpo-0.3": HELD})[1]
+    assert verdict({"grpo-0.001": short}, {})[0] == "Too short to judge"
+    assert verdict({"grpo-0.001": short, "grpo-0.3": HELD}, {})[0] == "No over-optimization seen"
+    assert "by more than 10 points" in verdict({"grpo-0.3": HELD}, {})[1]
     assert "too short" in result(folder, **{"grpo-0.001": short})
 
 

@@ -1,13 +1,15 @@
 """The pipeline from few pairs to a picture of proxy and gold, each stage a real run on the miniature."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from recipes import overoptimize
-from recipes.overoptimize import WINDOW, best_of_n_curve, curve, figures_of, stages_of
-from recipes.run import Run
+from recipes.errors import InputError
+from recipes.overoptimize import WINDOW, best_of_n_curve, curve, figures_of, stages_of, steps_of
+from recipes.run import GENERATOR, Run
 from recipes.stages import write_pipeline
 
 TINY = [
@@ -67,6 +69,7 @@ def test_other_settings_are_refused_before_anything_is_touched_and_overwrite_rep
     results = [FOLDER / name for name in overoptimize.RESULTS]
     for path in (*results, FOLDER / "rm.yaml", FOLDER / "grpo-0.7.yaml"):
         path.write_text("of the first command")
+    (FOLDER / "report.html").write_text(f'<meta name="generator" content="{GENERATOR}">')
     kept = contents()
 
     said = refused_by(overoptimize.main, *TINY, "--sample_prompts", "17")
@@ -90,6 +93,34 @@ def test_overwrite_goes_on_with_what_is_unfinished_and_of_the_same_settings():
     assert (FOLDER / "rm" / "result.json").exists()
 
 
+def test_what_is_not_of_the_pipeline_is_left_alone_by_overwrite():
+    stages = {name: settings for name, (_, settings) in stages_of(*overoptimize.parse(TINY)).items()}
+    for name, settings in stages.items():
+        a_run_that_ended(FOLDER / name, settings)
+    a_run_that_ended(FOLDER / "mine", {"seed": 1})
+    for name in ("result.json", "mine.yaml", "rm.yaml"):
+        (FOLDER / name).write_text("{}")
+    (FOLDER / "report.html").write_text("<p>mine</p>")
+    overoptimize.make_room(FOLDER, stages, overwrite=True)
+    left = {str(path.relative_to(FOLDER)) for path in contents()}
+    assert {"report.html", "mine.yaml", "mine/result.json"} <= left
+    assert not {"result.json", "rm.yaml", "rm/result.json"} & left
+
+
+def test_runs_of_an_earlier_command_stay_in_the_result():
+    def has(*coefs: str):
+        args, flags = overoptimize.parse([*TINY, "--kl_coefs", *coefs])
+        return overoptimize.runs_besides(FOLDER, args, flags)
+
+    for name, (_, settings) in stages_of(*overoptimize.parse(TINY)).items():
+        a_run_that_ended(FOLDER / name, settings)
+    (FOLDER / "grpo-x").mkdir()
+    write_pipeline(FOLDER, {"pipeline": "overoptimize", "task": "word_problems", "model_name_or_path": "starter"})
+    assert list(has("0.01", "0.5")) == [] and sorted(has("0.3")) == ["ppo-0.01", "ppo-0.5"]
+    assert has("0.3")["ppo-0.5"][1]["kl_coef"] == 0.5
+    assert overoptimize.by_name(["rm", "ppo-0.5", "samples", "ppo-0.01", "grpo-3"]) == ["grpo-3", "ppo-0.01", "ppo-0.5"]
+
+
 def contents() -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file() and path.name != "_lock"}
 
@@ -107,14 +138,34 @@ def test_points_are_means_over_ten_steps_and_kl_is_of_a_completion(tmp_path):
         return {"step": step, "rewards/reward_model/mean": float(step), "rewards/gold/mean": 1 - step / 100, **kl}
 
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row(step)) + "\n" for step in range(1, 13)))
-    points = curve(tmp_path, "gold")
+    points = curve(steps_of(tmp_path, "gold"), "gold")
     assert [point["step"] for point in points] == [10, 11, 12] and WINDOW == 10
     assert points[0]["kl"] == pytest.approx(11) and points[0]["proxy"] == pytest.approx(5.5)
     assert points[-1]["gold"] == pytest.approx(1 - 7.5 / 100)
     assert figures_of({"objective/kl": 3.0}, "gold") == (3.0, None, None)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(row(13) | {"kl": None}) + "\n")  # NaN
-    assert curve(tmp_path, "gold") == points
+    assert curve(steps_of(tmp_path, "gold"), "gold") == points
+
+
+def test_best_of_n_is_tested_against_its_peak(tmp_path):
+    """The proxy's favourite of all four is wrong, and the others are right."""
+    rewards = {"gold": [1.0, 1.0, 1.0, 0.0], "reward_model": [0.1, 0.2, 0.3, 0.9]}
+    rows = "".join(json.dumps({"question": str(i), "rewards": rewards}) + "\n" for i in range(20))
+    (tmp_path / "samples.jsonl").write_text(rows)
+    points = best_of_n_curve(tmp_path / "samples.jsonl", "gold")
+    assert [(point["n"], point["gold"]) for point in points] == [(1, 0.75), (2, 0.5), (4, 0.0)]
+    fall = points[-1]["against_peak"]
+    assert (fall["peak"], fall["n"], fall["difference"]) == (1, 20, pytest.approx(-0.75)) and fall["p"] < 0.001
+    assert points[-1]["gold_ci95"][0] == 0.0
+
+
+@pytest.mark.parametrize("score", [None, math.nan])
+def test_a_proxy_without_numbers_is_one_sentence(tmp_path, score):
+    row = {"rewards": {"gold": [1.0, 0.0], "reward_model": [0.5, score]}}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=r"The reward model's scores in .* are no numbers: lower --rm\.learning_rate"):
+        best_of_n_curve(tmp_path / "samples.jsonl", "gold")
 
 
 def test_a_line_separator_in_a_question_is_no_end_of_a_row(tmp_path):
@@ -136,6 +187,8 @@ def test_a_line_separator_in_a_question_is_no_end_of_a_row(tmp_path):
         (["--ppo.lerning_rate", "1"], "Unknown flag --ppo.lerning_rate. Did you mean --ppo.learning_rate?"),
         (["--ppo.kl_coef", "1"], "--ppo.kl_coef: it is set by --kl_coefs."),
         (["--ppo.reward_weights", "1"], "--ppo.reward_weights: it is set by this pipeline"),
+        (["--ppo.extra_rewards", "tag_count_reward"], "--ppo.extra_rewards: it is set by this pipeline"),
+        (["--rm.seed", "1"], "--rm.seed: it is set by --seed, for all."),
         (["--ppo.learning_rate", "-1"], "Stage ppo-0.01: --learning_rate"),
     ],
 )

@@ -276,6 +276,9 @@ def test_a_stage_runs_the_code_that_it_is_a_stage_of(monkeypatch, capfd):
         ([0.9, 0.95], ["0.9", "0.95"], True),
         ({"enable_thinking": False}, '{"enable_thinking": false}', True),
         ("cosine", "linear", False),
+        ("my data #1.jsonl", "my data #2.jsonl", False),
+        ("no", 0, False),
+        ("nan", "nan", True),
     ],
 )
 def test_settings_are_compared_as_the_command_line_reads_them(tmp_path, old, new, same):

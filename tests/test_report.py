@@ -132,6 +132,10 @@ def test_an_evaluation_has_a_row_for_each_model(tmp_path):
     assert "<b>best</b> solves 80.0 % (75.0 to 85.0) at the first try (pass@1), +30.0 points" in text
     assert "against starter, more than chance." in text and "+25.0 to +35.0, p < 0.001" in text
     assert "pass@8" in text and "maj@1" not in text and "20.5" in text
+    many = {f"model {i}": model(0.5) for i in range(8)} | result["models"]  # the best of ten is better by chance
+    result["differences"]["<b>best</b>"]["p"] = 0.02
+    (run / "result.json").write_text(json.dumps({"models": many, "differences": result["differences"]}))
+    assert "against model 0, which chance brings as well." in read(run)
     result["models"].pop("<b>best</b>")
     (run / "result.json").write_text(json.dumps(result | {"differences": 5}))
     assert "starter solves 50.0 % (45.0 to 55.0) at the first try (pass@1)." in read(run)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from report_runs import sampled_row
 
-from recipes.reporting.calibration import calibrate, change, draw_reliability
+from recipes.reporting.calibration import calibrate, change, draw_reliability, moved
 
 CORRECTNESS = "correctness_reward"
 
@@ -21,18 +21,27 @@ def test_the_gap_is_of_each_answer_and_the_other_samples():
     assert found.gap == pytest.approx(sum(found.gaps) / 2)
 
 
-@pytest.mark.parametrize("concentration", [0.3, 1.0, 5.0])
-def test_a_model_that_is_right_as_often_as_it_says_is_called_calibrated(concentration):
+@pytest.mark.parametrize("believes", [0.3, 1.0, 5.0, "90 %", "98 %", "99.5 %"])
+def test_a_model_that_is_right_as_often_as_it_says_is_called_calibrated(believes):
     random, calls = np.random.default_rng(0), []
     for _ in range(60):
         rows = []
         for _ in range(50):
-            chances = random.dirichlet([concentration] * 6)
+            sure = float(believes[:-2]) / 100 if isinstance(believes, str) else None
+            chances = [sure, *[(1 - sure) / 5] * 5] if sure else random.dirichlet([believes] * 6)
             gold, *answers = random.choice(6, size=9, p=chances)  # the truth is drawn from what the model believes
             rows.append(sampled_row(int(gold), [str(answer) for answer in answers]))
         calls.append(calibrate(rows, CORRECTNESS))
     assert abs(np.mean([found.gap for found in calls])) < 0.02
-    assert sum("neither" in found.in_words() for found in calls) >= 51  # the interval is of 95 %
+    assert sum("neither" in found.in_words() for found in calls) >= 55  # the interval is of 95 %, of 60
+
+
+def test_of_a_few_problems_nothing_is_said():
+    few = calibrate([sampled_row(1, ["2"] * 4)] * 3, CORRECTNESS)
+    assert few.in_words() == "neither over- nor underconfident, as far as 3 problems can tell"
+    assert moved([False], [True]) == moved([False] * 3, [True] * 3) == "about as"
+    assert moved([False] * 20, [True] * 20) == "more" and moved([1.0] * 20, [0.5] * 20) == "less"
+    assert moved([0.9] * 20, [0.88] * 20) == moved([1.0] * 20, [1.0] * 20) == "about as"
 
 
 def test_a_row_with_a_single_sample_tells_nothing():

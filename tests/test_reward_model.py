@@ -22,6 +22,7 @@ from recipes.errors import InputError
 from recipes.learned_reward import LearnedReward, ended, scores_of
 from recipes.models import STARTER_FOLDER
 from recipes.pairs import preference_pairs
+from recipes.preflight import guarded
 from recipes.reward_model import split_by_prompt
 from recipes.tasks import load_task
 from recipes.tasks.word_problems import generate
@@ -199,6 +200,10 @@ def test_what_is_no_reward_model_is_one_sentence_before_a_model_is_loaded(whole,
     assert "is a run of another kind" in says(unfinished)
     (unfinished / "result.json").write_text("{")
     assert "cannot be read" in says(unfinished)
+    for broken in ({"score_mean": 0.0, "score_std": 0.0}, {"score_std": 1.0}, {"score_mean": 0, "score_std": None}):
+        (unfinished / "result.json").write_text(json.dumps(broken))
+        assert "gives no usable scores (result.json): train it anew." in says(unfinished)
+    assert "cannot be a path" in says("~nobody-of-this-name/rm") and "cannot be a path" in says("x" * 300)
     assert "does not exist" in says(tmp_path / "nowhere")
     assert "merge" in refused_by(reward_model.main, *SMALL, "--model_name_or_path", str(unfinished))
 
@@ -290,7 +295,26 @@ def test_a_tokenizer_without_an_end_or_a_template_is_seen_before_a_model_is_load
     assert not Path("runs").exists()
 
 
-def test_its_weights_are_in_the_estimate_of_memory(whole, saved):
+def test_every_policy_has_its_own_prefill_and_all_share_the_model(whole):
+    task = TASK.with_rewards([], LearnedReward(str(whole)))
+    behind, plain = (guarded(task, prefill)[-1] for prefill in ("<think>\n", ""))
+    assert (behind.prefill, plain.prefill) == ("<think>\n", "") and behind.model is plain.model
+    assert "<think>\n2" in behind.as_text(["1 + 1?"], ["2"])[0]
+
+
+def test_scores_that_are_no_numbers_end_in_a_sentence(monkeypatch, write_jsonl, capsys):
+    monkeypatch.setattr(reward_model, "scores_of", lambda model, tokenizer, texts: [math.nan] * len(texts))
+    file = write_jsonl(sampled([3, 2, 0, 1]))
+    with pytest.raises(SystemExit) as stop:
+        reward_model.main([*SMALL, "--samples", str(file), "--max_steps", "1", "--eval_samples", "0"])
+    assert stop.value.code == 2 and "The reward model has diverged" in capsys.readouterr().err
+
+
+def test_its_weights_are_in_the_estimate_of_memory(whole, saved, capsys, monkeypatch):
+    monkeypatch.setattr(LearnedReward, "weights_gb", 1000.0)
+    grpo.main(["--reward_model", str(whole), "--report_to", "none", "--dry_run"])
+    assert "this run may need" in capsys.readouterr().out
+    monkeypatch.undo()
     in_four_bits, as_saved = LearnedReward(str(whole)).weights_gb, LearnedReward(saved()).weights_gb
     assert 0 < in_four_bits < as_saved < 0.01  # the miniature has 0.86M parameters
 

@@ -10,18 +10,19 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, variance
+from statistics import fmean
 
 from markupsafe import Markup
 from matplotlib.ticker import MultipleLocator
 
-from recipes.intervals import Z95, mean_interval, wilson_interval
+from recipes.intervals import mean_interval, wilson_interval
 from recipes.reporting.drawing import STAND_INS, drawing
 from recipes.reporting.files import number
 from rewards import extract_answer
 from rewards.majority_vote import answer_classes
 
 BINS = 10
+FEWEST = 10  # problems: of fewer nothing can be said
 ROUNDING = 1e-9  # an end of an interval nearer to 0 is 0
 
 
@@ -60,7 +61,13 @@ class Calibration:
 
     @cached_property
     def gap_interval(self) -> tuple[float, float]:
-        return mean_interval(self.gaps)
+        """Of 95 %: the bootstrap's over problems, but never surer than the share of right majorities is known.
+
+        Where hardly an answer is wrong, or right, the problems at hand vary less than others would.
+        """
+        low, high = mean_interval(self.gaps)
+        least, most = wilson_interval(sum(self.right), len(self.right))
+        return min(low, self.gap - (most - self.accuracy)), max(high, self.gap + (self.accuracy - least))
 
     @property
     def groups(self) -> list[tuple[float, float, int]]:
@@ -80,6 +87,8 @@ class Calibration:
     def in_words(self) -> str:
         """Overconfident, underconfident, or neither as far as can be told."""
         low, high = self.gap_interval
+        if len(self.stated) < FEWEST:
+            return self.unbiased
         points = f"{abs(self.gap) * 100:.0f} point{'' if round(abs(self.gap) * 100) == 1 else 's'}"
         if low > ROUNDING:
             return f"overconfident by {points}"
@@ -127,10 +136,14 @@ def change(before: Calibration, after: Calibration) -> str:
 
 
 def moved(before: list[float], after: list[float]) -> str:
-    """more, less, or about as: whether the mean has changed by more than chance, as if the problems were others."""
-    error = math.sqrt(sum(variance(map(float, values)) / len(values) for values in (before, after) if values[1:]))
+    """more, less, or about as: whether a mean of shares has changed by more than chance, as if of other problems."""
+    halves = []
+    for values in (before, after):
+        low, high = wilson_interval(sum(values), len(values))
+        halves.append(max(fmean(values) - low, high - fmean(values)))
     change = fmean(after) - fmean(before)
-    return "about as" if abs(change) <= Z95 * error + ROUNDING else "more" if change > 0 else "less"
+    few = min(len(before), len(after)) < FEWEST
+    return "about as" if few or abs(change) <= math.hypot(*halves) else "more" if change > 0 else "less"
 
 
 def draw_reliability(found: Calibration, name: str) -> Markup:

@@ -15,7 +15,7 @@ from recipes.reporting.rendering import contents, labels_of, link, minutes_told,
 from recipes.reporting.reproduce import differing
 from recipes.reporting.run_folder import RunFolder
 from recipes.reporting.run_page import findings_of
-from recipes.reporting.verdict import Verdict, held_out_figures, in_words, percent, signed, verdict_of, with_interval
+from recipes.reporting.verdict import Verdict, held_out_figures, p_told, percent, signed, verdict_of, with_interval
 
 
 def comparison_page(runs: list[RunFolder], page_folder: Path) -> str:
@@ -66,7 +66,7 @@ def row_of(name: str, run: RunFolder, figures: dict[str, Figure], first: RunFold
         "recipe": recipe_name(run.recipe),
         "figures": figures,
         "against": against or ("" if run is first else why_none(run, first)),
-        "p": in_words(test.p) if test else "",
+        "p": p_told(test.p) if test else "",
         "minutes": minutes_told(run.minutes),
         "memory": f"{memory:.2f} GB" if memory else "",
         "findings": serious,
@@ -113,7 +113,7 @@ def verdict_of_runs(names: list[str], runs: list[RunFolder], figures: dict[str, 
     if test is None:
         sentence += "; whether that is more than chance cannot be said, for they solved different problems."
         return Verdict(f"{names[best]}: {percent(accuracy.value)}", sentence, {}, {})
-    words = f"paired test on the same {test.n:,} problems, {in_words(test.p)}"
+    words = f"paired test on the same {test.n:,} problems, {p_told(test.p)}"
     if not test.significant:
         sentence += f": a difference that chance brings as well ({words})."
         return Verdict("The best two cannot be told apart", sentence, {}, {})

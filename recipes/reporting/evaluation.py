@@ -51,5 +51,6 @@ def best_of(result: dict) -> tuple[str, Figure, str] | None:
     difference = differences_of(result).get(best)
     if difference is None:
         return best, models[best], ""
-    told = "more than chance" if difference[3] < SIGNIFICANT else "which chance brings as well"
+    p = difference[3] * (len(models) - 1)  # the best of so many is better by chance more often (Bonferroni)
+    told = "more than chance" if p < SIGNIFICANT else "which chance brings as well"
     return best, models[best], f"{difference[0] * 100:+.1f} points against {first}, {told}"

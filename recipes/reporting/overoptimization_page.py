@@ -15,11 +15,12 @@ from recipes.reporting.rendering import contents, eyebrow, link, minutes_told, r
 from recipes.reporting.reproduce import command_of, make_of
 from recipes.reporting.run_folder import RunFolder
 from recipes.reporting.run_page import versions_of
-from recipes.reporting.verdict import Verdict, held_out_figures, in_words, percent, signed, verdict_of, with_interval
+from recipes.reporting.series import SURE_OF_PEAK
+from recipes.reporting.verdict import Verdict, held_out_figures, p_told, percent, signed, verdict_of, with_interval
 
 FLAG = {"grpo": "beta", "ppo": "kl_coef"}  # how each recipe calls the weight of the KL
-WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06
-LOST = 0.1  # of the share of right answers, from its peak: several times the noise of a mean over ten steps
+WINDOW = 10  # steps that a point is the mean of: the gold of one step's 64 completions varies by 0.06 to 0.1
+LOST = 0.1  # of the share of right answers, from its peak: less is of no consequence
 UNNOTICED = 0.1  # standard deviations by which the proxy may have fallen since
 PANELS = (
     ("proxy", "the reward model's score, in standard deviations", "What is trained on: it should rise."),
@@ -39,6 +40,8 @@ def overoptimization_page(folder: Path) -> str:
         raise InputError(
             f"{folder} is unfinished: its command, again, goes on to the end and writes the report."
         ) from None
+    told_noise = result.get("noise") if isinstance(result.get("noise"), dict) else {}
+    noise = {name: number(value) or 0.0 for name, value in told_noise.items()}
     pipeline = open_pipeline(folder)
     stages = {stage.name: stage for stage in pipeline.stages}
     given = result.get("given") if isinstance(result.get("given"), dict) else {}
@@ -47,7 +50,7 @@ def overoptimization_page(folder: Path) -> str:
         "overoptimization.html",
         title=f"{folder.name}: proxy and gold",
         eyebrow=eyebrow("Over-optimization", str(result.get("task", "")), model=str(result.get("model", ""))),
-        verdict=Verdict(*verdict(runs), {}, {}),
+        verdict=Verdict(*verdict(runs, noise), {}, {}),
         notes=pipeline.notes,
         contents=contents(("curves", "Proxy and gold", True), ("runs", "Runs", True), ("setting", "The setting", True)),
         window=WINDOW,
@@ -109,7 +112,7 @@ def end_of(best_of_n: list[dict]) -> str:
     if not difference or p is None or problems is None:
         return f"{ended}."
     against = f"{signed(difference)} points against the best of {fall.get('peak')}"
-    return f"{ended}, {against} (paired test on {problems:.0f} problems, {in_words(p)})."
+    return f"{ended}, {against} (paired test on {problems:.0f} problems, {p_told(p)})."
 
 
 def checked(points: list[dict]) -> list[dict]:
@@ -132,21 +135,25 @@ def is_judged(points: list[dict]) -> bool:
     return "n" in points[0] or len(points) > WINDOW
 
 
-def is_fooled(points: list[dict]) -> bool:
-    """The gold fell from its peak, and the proxy has not noticed."""
-    return lost(points) > LOST and points[-1]["proxy"] > peak_of(points)["proxy"] - UNNOTICED
+def is_fooled(points: list[dict], noise: float = 0.0) -> bool:
+    """The gold fell from its peak by more than chance, and the proxy has not noticed.
+
+    `noise` is the standard deviation of a step's gold. The peak is the highest of many points, and high by chance too.
+    """
+    by_chance = SURE_OF_PEAK * noise * math.sqrt(2 / WINDOW)
+    return lost(points) > max(LOST, by_chance) and points[-1]["proxy"] > peak_of(points)["proxy"] - UNNOTICED
 
 
-def verdict(runs: dict[str, list[dict]]) -> tuple[str, str]:
+def verdict(runs: dict[str, list[dict]], noise: dict[str, float]) -> tuple[str, str]:
     """Headline and sentence: the run that lost the most, and the one that ended with the most right."""
     judged = {name: points for name, points in runs.items() if is_judged(points)}
-    fooled = {name: points for name, points in judged.items() if is_fooled(points)}
+    fooled = {name: points for name, points in judged.items() if is_fooled(points, noise.get(name, 0.0))}
     best = max(runs, key=lambda name: runs[name][-1]["gold"])
     ended = f"{label_of(best)} ended with {percent(runs[best][-1]['gold'])} right answers."
     if not judged:
         return "Too short to judge", f"With fewer than {2 * WINDOW} steps no start and end can be told apart. {ended}"
     if not fooled:
-        by = f"by more than {100 * LOST:.0f} points"
+        by = f"by more than {100 * LOST:.0f} points and more than chance"
         return "No over-optimization seen", f"In no run did the gold fall {by} while the proxy stayed high. {ended}"
     worst = max(fooled, key=lambda name: lost(fooled[name]))
     peak, end = peak_of(runs[worst]), runs[worst][-1]

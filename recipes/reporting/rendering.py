@@ -11,8 +11,7 @@ from markupsafe import Markup, escape
 from recipes.reporting.drawing import short
 from recipes.reporting.held_out_figures import Figure
 from recipes.reporting.text import visible
-from recipes.reporting.verdict import in_words as p_told
-from recipes.reporting.verdict import percent, points, signed
+from recipes.reporting.verdict import p_told, percent, points, signed
 from recipes.run import GENERATOR
 
 TEMPLATES = Path(__file__).parent / "page"

@@ -58,7 +58,7 @@ def on_accuracies(before: dict[str, Figure], after: dict[str, Figure], compariso
         return Verdict(f"Accuracy went {from_to(old, new)}", f"{on} went {went}. {why}", before, after)
     points = f"{abs(comparison.difference) * 100:.1f} points"
     interval = f"95 % interval {signed(comparison.low)} to {signed(comparison.high)}"
-    test = f"paired test on the same {comparison.n:,} problems, {in_words(comparison.p)}"
+    test = f"paired test on the same {comparison.n:,} problems, {p_told(comparison.p)}"
     if comparison.difference == 0:
         headline = "Accuracy did not change"
         sentence = f"{on} stayed at {with_interval(new)}; {comparison.turned_right:,} turned right and as many wrong."
@@ -156,6 +156,6 @@ def points(share: float) -> str:
     return f"{float(f'{share:.3f}') * 100:.1f}"
 
 
-def in_words(p: float) -> str:
+def p_told(p: float) -> str:
     told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
     return told.replace(" ", "\N{NO-BREAK SPACE}")

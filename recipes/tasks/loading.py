@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, concatenate_datasets, get_dataset_config_names, load_dataset
 
 from recipes import hub
-from recipes.errors import InputError, listed, one_line
+from recipes.errors import InputError, listed, one_line, path_of
 from recipes.pairs import check_preferences
 
 COLUMNS = ["question", "answer"]
@@ -74,7 +74,7 @@ def load_preferences(name: str) -> Dataset:
 def _read(
     name: str, config: str | None, columns: str, flag: str = "--dataset_name", main_config: str = "main"
 ) -> DatasetDict:
-    path = Path(name).expanduser()
+    path = path_of(name)
     if path.is_file() and ".json" not in path.suffixes and ".jsonl" not in path.suffixes:
         raise InputError(f"{path} is no JSONL file: give {flag} a folder, a .jsonl file or a hub id.")
     for file in [path] if path.suffix == ".jsonl" and path.is_file() else sorted(path.glob("*.jsonl")):

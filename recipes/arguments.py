@@ -14,7 +14,8 @@ from transformers import HfArgumentParser
 from trl import TrlParser
 
 from recipes import hardware
-from recipes.errors import InputError, did_you_mean, one_line
+from recipes.errors import InputError, did_you_mean, near_path, one_line, path_of
+from recipes.hub import is_local_path
 from recipes.learned_reward import LearnedReward
 from recipes.models import loading_of
 from recipes.run import changed, is_run, read_yaml, stored
@@ -102,6 +103,9 @@ class RecipeParser(TrlParser):
             sys.exit(0)
         argv = self._with_config_file(argv)
         self.given = self._given(argv)
+        for name in self.given.get("models") or []:  # before a folder that holds an earlier evaluation is spoken of
+            if is_local_path(name) and not path_of(name).exists():
+                raise InputError(f"There is no {name}: give --models runs, folders, files or hub ids.{near_path(name)}")
         # Of an evaluation's models the first decides what suits the machine.
         for name in [name for name in self.given.get("models") or [] if not is_samples(name)][:1]:
             self.given["model_name_or_path"] = name

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import functools
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -113,6 +114,9 @@ def exit_kindly(main):
             cut = " ..." if len(message) > LONGEST else ""
             print(f"error: {message[:LONGEST]}{cut}", file=sys.stderr)
             sys.exit(2)
+        except BrokenPipeError:  # what reads the output, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         except KeyboardInterrupt:
             print("\nStopped. What was saved is kept: run the same command to go on.", file=sys.stderr)
             sys.exit(130)

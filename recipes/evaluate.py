@@ -54,15 +54,47 @@ class EvaluateConfig(SampleConfig):
 
 @exit_kindly
 def main(argv: list[str] | None = None) -> None:
-    job = begin(
-        "eval", EvaluateConfig, __doc__, argv, arguments=EvaluateArguments, doing="Evaluating", show=print_table
-    )
+    how = {"arguments": EvaluateArguments, "doing": "Evaluating", "show": print_table}
+    job = begin("eval", EvaluateConfig, __doc__, argv, **how, check_more=plan_of)
     if job is None:
         return
+    plan, measured = job.more, {}
+    names, rows = plan.names, plan.rows
+    for number, name in enumerate(names, start=1):
+        print(f"{number} of {len(names)}: {name}", flush=True)
+        if name in plan.jobs:
+            file, own = job.run.folder / "samples" / f"{number}.jsonl", plan.jobs[name]
+            sample_to_file(file, generator(own), own.checked.held_out, own)
+        found = rows.pop(name) if name in rows else read(file, job)
+        measured[name] = measure([row for row in found if problem(row, job.task) in plan.common], job.task, plan.ks)
+    first = measured[names[0]]
+    job.run.finish(
+        task=job.args.task,
+        temperature=job.config.temperature if plan.jobs else None,
+        num_generations=job.config.num_generations if plan.jobs else None,
+        models={name: found.figures() for name, found in measured.items()},
+        differences={name: difference(first, measured[name]) for name in names[1:]},
+    )
+    print_table(job.run)
+    print(report_line(job.run.folder))
+
+
+@dataclass
+class Plan:
+    """What is compared."""
+
+    names: list[str]  # models and files, in order
+    rows: dict[str, list[dict]]  # of each file, its samples
+    jobs: dict[str, Job]  # of each model, how it is sampled
+    common: set  # the problems that all of them are asked
+    ks: list[int]  # of pass@k
+
+
+def plan_of(job: Job) -> Plan:
+    """Every file is read and every model looked at before the first one is sampled; raises `InputError`."""
     names = job.args.models or [job.model_args.model_name_or_path]
     if len(set(names)) < len(names):
         raise InputError("--models names a model twice: name each once.")
-    # Every file is read and every model looked at before the first one is sampled.
     rows = {name: read(name, job) for name in names if is_samples(name)}
     counts = [len(row["completions"]) for name in rows for row in rows[name]]
     n = min([*counts, *([job.config.num_generations] if len(rows) < len(names) else [])])
@@ -79,25 +111,7 @@ def main(argv: list[str] | None = None) -> None:
             print(
                 f"{name}: {len(common)} of its {len(found)} problems are in the others, too; only these are compared."
             )
-    jobs = {name: for_model(job, name) for name in names if name not in rows}
-    measured = {}
-    for number, name in enumerate(names, start=1):
-        print(f"{number} of {len(names)}: {name}", flush=True)
-        if name in jobs:
-            file = job.run.folder / "samples" / f"{number}.jsonl"
-            sample_to_file(file, generator(jobs[name]), jobs[name].checked.held_out, jobs[name])
-        found = rows.pop(name) if name in rows else read(file, job)
-        measured[name] = measure([row for row in found if problem(row, job.task) in common], job.task, ks)
-    first = measured[names[0]]
-    job.run.finish(
-        task=job.args.task,
-        temperature=job.config.temperature if jobs else None,
-        num_generations=job.config.num_generations if jobs else None,
-        models={name: found.figures() for name, found in measured.items()},
-        differences={name: difference(first, measured[name]) for name in names[1:]},
-    )
-    print_table(job.run)
-    print(report_line(job.run.folder))
+    return Plan(names, rows, {name: for_model(job, name) for name in names if name not in rows}, common, ks)
 
 
 def read(file: str | Path, job: Job) -> list[dict]:

@@ -52,6 +52,7 @@ class HeldOut:
         figures = summary(samples, self.task)
         if self.calibration and self.task.voted:
             few = rows.select(range(min(self.calibration, len(rows))))
+            print(f"{when} training: solving {len(few)} of them {COMPLETIONS} times, for how sure it is", flush=True)
             run.save_samples(f"{when}_sampled", self.sample(few))
         run.save_samples(when, samples)
         run.save(f"{when}.json", figures)

@@ -42,6 +42,7 @@ class Job:
     run: Run
     checked: Checked | None = None
     start: dict | None = None  # the weights of the adapter that training goes on from
+    more: object = None  # what the recipe has checked itself
 
     def load_model(self, scores: bool = False) -> tuple[object, PeftConfig | None]:
         """The model to train, and the LoRA to add to it: None where the model is an adapter that goes on.
@@ -66,8 +67,12 @@ def begin(
     arguments=RecipeArguments,
     doing="Training",
     show=print_result,
+    check_more: Callable[[Job], object] = lambda job: None,
 ) -> Job | None:
-    """Read the command line, check everything, open the run's folder; None where nothing is left to do."""
+    """Read the command line, check everything, open the run's folder; None where nothing is left to do.
+
+    `check_more` checks what else a recipe needs before anything in the folder is replaced; what it returns is job.more.
+    """
     parser = RecipeParser(name, config_class, QLoRA, doc, arguments)
     task, args, config, model_args = parser.parse(argv, hardware.detect())
     if not needs_model(args):
@@ -91,6 +96,7 @@ def begin(
         check_adapter_settings(model_args, parser.given, parser.trainer)
     check_trackers(getattr(config, "report_to", []))
     job.checked = check(job, model_args)
+    job.more = check_more(job)
     if args.dry_run:
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
         return None

@@ -84,6 +84,14 @@ def find_model(name: str) -> Source:
     return Source(base, folder, written.get("revision"))
 
 
+def only_scores(source: Source, model_config: PretrainedConfig) -> bool:
+    """Whether it is a reward model, or another classifier, that writes no text."""
+    if source.adapter:
+        written = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        return written.get("task_type") == "SEQ_CLS"
+    return any("SequenceClassification" in str(kind) for kind in model_config.architectures or [])
+
+
 def load_model(
     name: str, config, model_args, *, trainable: bool = False, scores: bool = False
 ) -> PreTrainedModel | PeftModel:

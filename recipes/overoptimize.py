@@ -309,7 +309,7 @@ def plot(result: dict, path: Path) -> None:
             )
             axes.spines[["top", "right"]].set_visible(False)
         grid[0, column].set_title(trainer.upper(), loc="left", fontsize=10)
-        grid[0, column].legend(frameon=False, fontsize=8, loc="lower right")
+        grid[0, column].legend(frameon=False, fontsize=8, loc="best")
         grid[1, column].set_xlabel("square root of the KL (nats a completion)", fontsize=8)
     grid[0, 0].set_ylabel("proxy: the reward model's score", fontsize=9)
     grid[1, 0].set_ylabel("gold: share of right answers", fontsize=9)

@@ -22,7 +22,7 @@ from recipes.errors import InputError, near_path, one_line
 from recipes.guard import GuardedReward
 from recipes.learned_reward import LearnedReward
 from recipes.memory import estimate_gb
-from recipes.models import check_adapter, find_model
+from recipes.models import check_adapter, find_model, only_scores
 from recipes.run import is_run
 from recipes.samples import read_samples
 from recipes.tasks import Task
@@ -241,6 +241,8 @@ def _read_model(model_args, config):
             f"The model {name} cannot be loaded ({one_line(error).rstrip('.')}). Check the name and the connection, "
             "or give a local folder: --model_name_or_path PATH. The bundled miniature is called starter."
         ) from error
+    if only_scores(source, model_config):
+        raise InputError(f"{name} is a reward model and writes no text: give it as --reward_model, or name another.")
     if source.adapter:
         check_adapter(source, model_config)
     if tokenizer.pad_token is None:

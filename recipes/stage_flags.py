@@ -60,7 +60,9 @@ def stage_flags(rest: list[str], recipes: dict[str, str], own: list[str]) -> dic
         if word.startswith("--") and not (dot and name in recipes):
             flag = word.partition("=")[0]
             of_stages = ", ".join(f"--{stage}.flag" for stage in recipes)
-            raise InputError(f"Unknown flag {flag}.{did_you_mean(flag, own)} Flags of a stage are written {of_stages}.")
+            near = did_you_mean(f"--{name}", [f"--{stage}" for stage in recipes]).replace("?", f".{key}?")
+            near = near if dot else did_you_mean(flag, own)
+            raise InputError(f"Unknown flag {flag}.{near} Flags of a stage are written {of_stages}.")
         if word.startswith("--"):
             config, arguments = FLAGS_OF[recipes[name]]
             known = [

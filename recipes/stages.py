@@ -123,8 +123,9 @@ def run_to_its_end(command: list[str]) -> int:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if code < 0:
+    if code < 0 and not stopped:
         print(f"error: a stage was ended by signal {-code}: the same command goes on with it.", file=sys.stderr)
+    if code < 0:
         return 128 - code
     return code or (130 if stopped else 0)
 

@@ -28,6 +28,15 @@ def refused(capsys):
     return run
 
 
+def test_who_has_read_enough_of_the_output_sees_no_traceback():
+    code = "from recipes.errors import exit_kindly; exit_kindly(lambda: print('x' * 10_000_000))()"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], **streams)
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141
+
+
 def test_a_script_run_by_a_user_ends_the_same_way():
     done = subprocess.run(
         [sys.executable, "-m", "recipes.grpo", "--max_step", "3"], capture_output=True, text=True, check=False

@@ -106,6 +106,20 @@ def test_an_evaluation_that_never_ended_lends_its_samples_to_no_other(compared, 
     assert len(rows) == 2 and all("completion_tokens" in row for row in rows)
 
 
+def test_a_mistake_with_overwrite_costs_no_finished_evaluation(compared, refused):
+    folder = Path(compared[-1])
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    said = refused("--models", "starter", "runs/none", "--output_dir", str(folder), "--overwrite")
+    assert "There is no runs/none: give --models runs, folders, files or hub ids." in said
+    said = refused("--models", "starter", "starter", "--output_dir", str(folder), "--overwrite")
+    assert "names a model twice" in said
+    Path("broken").mkdir()
+    assert "holds no config.json" in refused(
+        "--models", "starter", "broken", "--output_dir", str(folder), "--overwrite"
+    )
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
+
+
 def test_files_alone_need_no_model_and_the_k_that_they_have(tmp_path, capsys):
     files = [write_samples(tmp_path / "a.jsonl", [0.0, 1.0, 0.0]), write_samples(tmp_path / "b.jsonl", [1.0, 1.0, 0.0])]
     evaluate.main(["--task", "word_problems", "--models", *files])
@@ -124,7 +138,9 @@ def test_a_k_that_is_impossible(refused, tmp_path):
 
 
 def test_models_that_cannot_be_compared(refused, tmp_path):
-    assert "The model folder ./none does not exist" in refused("--models", "starter", "./none")
+    assert "There is no ./none: give --models runs, folders, files or hub ids." in refused(
+        "--models", "starter", "./none"
+    )
     good = write_samples(tmp_path / "good.jsonl", [1.0, 0.0])
     assert "--models names a model twice" in refused("--models", good, good)
     other = write_samples(tmp_path / "other.jsonl", [1.0, 0.0], task="gsm8k")

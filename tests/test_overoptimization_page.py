@@ -55,7 +55,7 @@ def test_gold_that_falls_while_the_proxy_rises_is_said_with_its_flag_and_numbers
     assert headline == "The proxy rose, the truth fell"
     assert sentence.replace("\N{NO-BREAK SPACE}", " ") == (
         "With GRPO, --beta 0.001 the proxy rose (0.8 to 1) while the share of right answers fell from 70.0 % to "
-        "10.0 %. PPO, --kl_coef 0.3 ended with 88.0 % right answers."
+        "10.0 %. The best end has PPO, --kl_coef 0.3: 88.0 % of its samples right."
     )
     assert verdict({"grpo-0.3": HELD}, {})[0] == "No over-optimization seen"
     flat = long((0.2, -0.3, 0.5), (2.0, 1.0, 0.8), (5.0, 0.98, 0.6))

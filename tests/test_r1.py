@@ -258,6 +258,12 @@ def test_a_pipeline_that_was_begun_in_the_middle_goes_on_without_FROM(pretended,
     assert pretended() == []
 
 
+def test_a_stage_that_the_user_stopped_is_no_error(capfd):
+    code = "import os, signal; os.kill(os.getppid(), signal.SIGINT); signal.raise_signal(signal.SIGKILL)"
+    assert run_to_its_end([sys.executable, "-c", code]) == 137
+    assert "error" not in capfd.readouterr().err
+
+
 def test_a_stage_runs_the_code_that_it_is_a_stage_of(monkeypatch, capfd):
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     code = "import recipes, sys; print(recipes.__file__, sys.path[1:3])"

@@ -220,6 +220,26 @@ def test_findings_have_a_word_beside_their_icon(tmp_path):
     assert re.search(r"(Bad|Watch) [A-Z]", text) and "Fine: " in text
 
 
+def test_health_says_what_became_of_the_held_out_problems(tmp_path):
+    rows = [{"step": i, "loss": 0.7, "rewards/margins": i / 10, "rewards/accuracies": 0.7} for i in range(1, 13)]
+    text = read(write_run(tmp_path / "dpo", recipe="dpo", metrics=rows, problems=100, before=60, after=30))
+    assert "Bad Held-out problems. 30.0 points fewer are solved than before training, more than chance:" in text
+    assert "or train on more pairs" in text and "--sample_prompts" in text
+    text = read(write_run(tmp_path / "same", recipe="dpo", metrics=rows, problems=100, before=60, after=58))
+    assert "Held-out problems." not in text
+    rows = [metrics_row(step, 12, **{"rewards/correctness_reward/mean": 0.5 + step % 2 / 5}) for step in range(1, 13)]
+    text = read(write_run(tmp_path / "short", metrics=rows, problems=100, before=40, after=90))
+    assert "Fine: right answers. The samples of training are too few to show it" in text and "no gain there" not in text
+    text = read(write_run(tmp_path / "none", metrics=rows, problems=100, before=40, after=41))
+    assert "no gain there yet" in text
+
+
+def test_a_problem_that_one_of_two_runs_solves_is_no_change_over_time(tmp_path):
+    runs = [write_run(tmp_path / name, problems=40, after=after) for name, after in (("a", 40), ("b", 9))]
+    text = page_of(report.write_comparison(runs)).text
+    assert "Right by a, wrong by b" in text and "Right at first" not in text and "held-out dots" not in text
+
+
 def test_calibration_of_the_sampled_problems(tmp_path):
     run = write_run(tmp_path / "run")
     write_rows(run / "samples" / "before_sampled.jsonl", [sampled_row(i, ["99"] * 8) for i in range(20)])

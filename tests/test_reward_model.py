@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from scored_samples import sampled, use_few_problems
 from trl import RewardTrainer
 
-from recipes import grpo, ppo, reward_model
+from recipes import grpo, merge, ppo, reward_model
 from recipes.errors import InputError
 from recipes.learned_reward import LearnedReward, ended, scores_of
 from recipes.models import STARTER_FOLDER
@@ -333,6 +333,14 @@ def test_a_prompt_of_a_preference_set_is_held_out_with_all_its_pairs():
     assert len(held_out) == 4 and not set(train["prompt"]) & set(held_out["prompt"])
     with pytest.raises(InputError, match="pairs of one prompt only"):
         split_by_prompt(rows.select([0, 10]), "set")
+
+
+def test_a_reward_model_is_no_model_that_writes(whole, saved, refused_by):
+    for name in (whole, saved()):
+        said = refused_by(grpo.main, "--model_name_or_path", str(name), "--task", "word_problems")
+        assert f"{name} is a reward model and writes no text: give it as --reward_model, or name another." in said
+    assert "is a reward model" in refused_by(merge.main, "--model_name_or_path", str(whole))
+    assert not (whole / "merged").exists()
 
 
 def test_a_missing_folder_of_a_run_is_told_at_once():

@@ -26,7 +26,9 @@ def comparison_page(runs: list[RunFolder], page_folder: Path) -> str:
     panels = [(len(places), drawn(panel, f"c{next(numbers)}", places)) for panel, places in overlaid(names, runs)]
     columns = [(name, f"{name}/samples/after.jsonl", run.after) for name, run in zip(names, runs, strict=True)]
     rewards = list(dict.fromkeys(reward for run in runs for reward in run.rewards))
-    problems = side_by_side(columns, rewards, runs[0].correctness) if sum(bool(run.after) for run in runs) > 1 else []
+    solved = [name for name, run in zip(names, runs, strict=True) if run.after]
+    lost_is = f"Right by {solved[0]}, wrong by {solved[-1]}" if solved else ""
+    problems = side_by_side(columns, rewards, runs[0].correctness, lost_is) if len(solved) > 1 else []
     return render(
         "comparison.html",
         title=f"{len(runs)} runs side by side",
@@ -133,7 +135,11 @@ def overlaid(names: list[str], runs: list[RunFolder]) -> list[tuple[Panel, list[
                 whole.lines.append(replace(line, label=name, low=None, high=None, dots=[]))
                 places.append(place)
     varied = [entry for entry in found.values() if not all(is_level(line.raw) for line in entry[0].lines)]
-    return [(replace(panel, mark=""), places) for panel, places in varied]  # a weight is one run's
+    # A weight is one run's, and there are no dots here.
+    return [
+        (replace(panel, mark="", healthy=panel.healthy.partition(" The held-out dots")[0]), places)
+        for panel, places in varied
+    ]
 
 
 def is_level(values: np.ndarray) -> bool:

@@ -32,10 +32,15 @@ class Problem:
     remark: str = ""
 
 
-def side_by_side(columns: list[tuple[str, str, list[dict]]], rewards: list[str], correctness: str) -> list[Problem]:
+def side_by_side(
+    columns: list[tuple[str, str, list[dict]]],
+    rewards: list[str],
+    correctness: str,
+    lost_is: str = "Right at first, wrong at the end",
+) -> list[Problem]:
     """The same problems as each of `columns` (heading, file, rows) has solved them.
 
-    The first ones of the first column, then some that the first has right and the last wrong.
+    The first ones of the first column, then some that the first has right and the last wrong, which `lost_is` says.
     """
     columns = [column for column in columns if column[2]]
     if not columns:
@@ -44,7 +49,7 @@ def side_by_side(columns: list[tuple[str, str, list[dict]]], rewards: list[str],
     ends = paired(columns[0][2], columns[-1][2])
     chosen = [(row, "") for row, _ in ends[:PROBLEMS]]
     lost = [row for row, last in ends[PROBLEMS:] if row.get(correctness) == 1 and last.get(correctness) == 0]
-    chosen += [(row, "Right at first, wrong at the end") for row in lost[:TURNED_WRONG]]
+    chosen += [(row, lost_is) for row in lost[:TURNED_WRONG]]
     problems = []
     for row, remark in chosen:
         cells = [

@@ -149,7 +149,7 @@ def verdict(runs: dict[str, list[dict]], noise: dict[str, float]) -> tuple[str, 
     judged = {name: points for name, points in runs.items() if is_judged(points)}
     fooled = {name: points for name, points in judged.items() if is_fooled(points, noise.get(name, 0.0))}
     best = max(runs, key=lambda name: runs[name][-1]["gold"])
-    ended = f"{label_of(best)} ended with {percent(runs[best][-1]['gold'])} right answers."
+    ended = f"The best end has {label_of(best)}: {percent(runs[best][-1]['gold'])} of its samples right."
     if not judged:
         return "Too short to judge", f"With fewer than {2 * WINDOW} steps no start and end can be told apart. {ended}"
     if not fooled:

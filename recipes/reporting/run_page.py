@@ -8,6 +8,7 @@ from recipes.reporting.evaluation import differences_of, models_of
 from recipes.reporting.examples import notable, over_time, side_by_side
 from recipes.reporting.files import number
 from recipes.reporting.health import Finding, check_health
+from recipes.reporting.held_out_figures import Comparison, compared
 from recipes.reporting.rendering import contents, eyebrow, labels_of, minutes_told, recipe_name, render, scale_of
 from recipes.reporting.reproduce import as_word, command_of, exactly, make_of
 from recipes.reporting.run_folder import RunFolder
@@ -54,8 +55,8 @@ def run_page(run: RunFolder) -> str:
         has_after=bool(verdict.after),
         rewards=[(name, f"{weight:g}", role_of(run, name)) for name, weight in run.rewards.items()],
         given={name: value for name, value in run.given.items() if name != "output_dir"},
-        command=command_of(run.recipe, run.given),
-        make=make_of(run.recipe, run.given),
+        command=command_of(run.recipe, given_to(run)),
+        make=make_of(run.recipe, given_to(run)),
         exactly=exactly(run.recipe, run.path, run.task),
         settings=[(name, as_word(value)) for name, value in sorted(run.settings.items())],
         findings=found,
@@ -75,11 +76,40 @@ def run_page(run: RunFolder) -> str:
     )
 
 
+def given_to(run: RunFolder) -> dict:
+    """What the user gave; of several models the first is kept as the run's own, too."""
+    several = "models" in run.given
+    return {name: value for name, value in run.given.items() if not (several and name == "model_name_or_path")}
+
+
 def findings_of(run: RunFolder) -> list[Finding]:
-    """The health of a run; nothing where nothing was trained."""
+    """The health of a run, and what became of the held-out problems; nothing where nothing was trained."""
     if not run.metrics:
         return []
-    return check_health(run.metrics, run.settings, run.rewards, run.correctness, run.form)
+    found = check_health(run.metrics, run.settings, run.rewards, run.correctness, run.form)
+    test = compared(run.before, run.after, run.correctness) if run.finished else None
+    if test is None or not test.significant:
+        return found
+    if test.difference < 0:
+        return [fallen(run, test), *found]
+    # Few steps show no gain beyond their noise where hundreds of problems do.
+    return [
+        Finding("ok", one.name, "The samples of training are too few to show it; the held-out problems do.")
+        if (one.name, one.level) == ("right answers", "watch")
+        else one
+        for one in found
+    ]
+
+
+def fallen(run: RunFolder, test: Comparison) -> Finding:
+    """Fewer held-out problems are solved than before."""
+    advice = {
+        "dpo": "lower --learning_rate, raise --beta, or train on more pairs (--sample_prompts)",
+        "sft": "lower --learning_rate or --num_train_epochs, or train on more and better examples",
+        "ppo": "lower --learning_rate, raise --kl_coef, or stop earlier (--max_steps)",
+    }.get(run.recipe, "lower --learning_rate, raise --beta, or stop earlier (--max_steps)")
+    went = f"{-test.difference * 100:.1f} points fewer are solved than before training, more than chance"
+    return Finding("bad", "held-out problems", f"{went}: {advice}.")
 
 
 def sampled_calibrations(run: RunFolder) -> dict[str, calibration.Calibration]:
@@ -106,7 +136,8 @@ def facts_of(run: RunFolder) -> list[tuple[str, str]]:
     memory = number(run.result.get("peak_memory_gb"))
     facts = [
         ("Recipe", recipe_name(run.recipe)),
-        ("Model", run.model),
+        ("Model", "" if "models" in run.given else run.model),
+        ("Models", as_word(run.given.get("models") or "")),
         ("Task", run.task),
         ("Seed", "" if seed is None else str(seed)),
         ("Steps", steps if run.metrics else ""),

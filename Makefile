@@ -4,28 +4,31 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# make grpo-gsm8k LAUNCH="--num_processes 2": the flags of accelerate launch. Pipelines launch their stages so.
+export LAUNCH
+LAUNCHER = $(if $(LAUNCH),recipes.launch $(LAUNCH) -m )
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
-	@echo 'make <target> [ARGS="--flag value ..."]    trainers run on any task of recipes/tasks'
+	@echo 'make <target> [ARGS="--flag value ..."] [LAUNCH="--num_processes 2"]    trainers run on any task of recipes/tasks'
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 grpo-%: $(INSTALLED)  ## train with GRPO: make grpo-gsm8k, grpo-word_problems, grpo-code
-	@$(PY) -m recipes.grpo --task $* $(ARGS)
+	@$(PY) -m $(LAUNCHER)recipes.grpo --task $* $(ARGS)
 
 ppo-%: $(INSTALLED)  ## train with PPO, same tasks and flags: make ppo-gsm8k
-	@$(PY) -m recipes.ppo --task $* $(ARGS)
+	@$(PY) -m $(LAUNCHER)recipes.ppo --task $* $(ARGS)
 
 dpo-%: $(INSTALLED)  ## train with DPO on the model's own samples, judged by rule: make dpo-gsm8k
-	@$(PY) -m recipes.dpo --task $* $(ARGS)
+	@$(PY) -m $(LAUNCHER)recipes.dpo --task $* $(ARGS)
 
 sft-%: $(INSTALLED)  ## SFT on worked solutions, or on the best of ARGS="--samples runs/...": make sft-gsm8k
-	@$(PY) -m recipes.sft --task $* $(ARGS)
+	@$(PY) -m $(LAUNCHER)recipes.sft --task $* $(ARGS)
 
 rm-%: $(INSTALLED)  ## a reward model on pairs that rules have judged: make rm-gsm8k
-	@$(PY) -m recipes.reward_model --task $* $(ARGS)
+	@$(PY) -m $(LAUNCHER)recipes.reward_model --task $* $(ARGS)
 
 r1-zero-%: $(INSTALLED)  ## GRPO straight from the base model: make r1-zero-gsm8k
 	@$(PY) -m recipes.r1 --pipeline r1_zero --task $* $(ARGS)

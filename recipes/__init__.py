@@ -9,6 +9,9 @@ import warnings
 if "WORLD_SIZE" not in os.environ:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
+if os.environ.get("RANK", "0") != "0":
+    os.environ.setdefault("TQDM_DISABLE", "1")  # one bar for all
+
 
 def _stopped(kind, error, traceback):
     if issubclass(kind, KeyboardInterrupt):  # while the libraries are imported, which takes seconds

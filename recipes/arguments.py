@@ -13,7 +13,7 @@ from pathlib import Path
 from transformers import HfArgumentParser
 from trl import TrlParser
 
-from recipes import hardware
+from recipes import hardware, processes
 from recipes.errors import InputError, did_you_mean, near_path, one_line, path_of
 from recipes.hub import is_local_path
 from recipes.learned_reward import LearnedReward
@@ -115,6 +115,9 @@ class RecipeParser(TrlParser):
         load_task(self.asked_task)  # an unknown name is an error even where the machine decides for another task
         if self.given.get("use_cpu"):
             machine = hardware.cpu()
+        if processes.count() > 1:  # all choose by the memory that the first one has free
+            processes.meet(on_cpu=machine.device == "cpu")
+            machine = processes.of_first(machine)
         self.machine = machine
         name = hardware.task_for(machine, self.asked_task, self.given)
         learned = LearnedReward(self.given["reward_model"]) if self.given.get("reward_model") else None

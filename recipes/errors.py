@@ -5,10 +5,12 @@ import difflib
 import functools
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from recipes.processes import be_silent_unless_first, is_first
 from rewards.sandbox import SandboxError
 
 
@@ -24,6 +26,7 @@ The GPU ran out of memory. Lower these flags, in this order:
   For sampling and evaluation: --per_device_eval_batch_size
 The first goes on where this run stopped; the others make another run: add --overwrite.
 Or take a smaller model with --model_name_or_path."""
+FIRST_SPEAKS = 5  # seconds that another process waits before it says itself what is wrong
 LONGEST = 2000  # characters of a message: what it quotes may come from a file of any size
 
 
@@ -107,11 +110,14 @@ def exit_kindly(main):
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        be_silent_unless_first()
         try:
             return main(*args, **kwargs)
         except (InputError, SandboxError) as error:
             message = printable(one_line(error))
             cut = " ..." if len(message) > LONGEST else ""
+            if not is_first():
+                time.sleep(FIRST_SPEAKS)  # and with its end the launcher ends this one
             print(f"error: {message[:LONGEST]}{cut}", file=sys.stderr)
             sys.exit(2)
         except BrokenPipeError:  # what reads the output, such as `head`, has seen enough

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from recipes import processes
 from recipes.models import STARTER, STARTER_FOLDER, find_model  # noqa: F401
 from recipes.samples import is_samples, task_of
 from recipes.tasks import Task
@@ -126,7 +127,14 @@ def defaults(machine: Machine, task: Task, given: dict, trainer: str = "grpo") -
             settings["num_generations"] = 8  # so few problems make a batch of PPO only if each is asked several times
     if "num_train_epochs" in given:
         settings["max_steps"] = -1
-    return settings
+    return settings | shared_batch(settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"])
+
+
+def shared_batch(batch: int, accumulated: int) -> dict:
+    """The same completions of a step, shared by all processes: in smaller passes only where there are fewer passes."""
+    own = batch * accumulated // processes.count()
+    batch = next(size for size in range(min(batch, max(own, 1)), 0, -1) if own % size == 0)
+    return {"per_device_train_batch_size": batch, "gradient_accumulation_steps": max(own // batch, 1)}
 
 
 def _precision(machine: Machine, given: dict) -> dict:

@@ -11,6 +11,7 @@ from recipes.errors import InputError
 from recipes.generation import Completion, sample, with_transformers
 from recipes.intervals import wilson_interval
 from recipes.preflight import Checked
+from recipes.processes import mine, of_first, place, together
 from recipes.run import Run
 from recipes.scoring import scored
 from recipes.tasks import Task
@@ -44,7 +45,7 @@ class HeldOut:
         run, rows = self.run, self.checked.held_out
         if not len(rows):
             return None
-        figures = run.load(f"{when}.json")
+        figures = of_first(run.load(f"{when}.json"))
         if figures is not None:
             return figures
         print(f"{when} training: solving {len(rows)} held-out problems", flush=True)
@@ -63,14 +64,15 @@ class HeldOut:
         return _Following(self)
 
     def solve(self, rows: Dataset) -> list[dict]:
-        """Every row with its completion, length and rewards."""
+        """Every row with its completion, length and rewards; each process solves its part of them."""
+        rows = rows.select(mine(len(rows)))
         completions = self._complete(rows, self.temperature)
         columns = {name: list(rows[name]) for name in rows.column_names}
         prompts = columns.pop("prompt")
         messages = [[{"role": "assistant", "content": completion.text}] for completion in completions]
         rewards = self.checked.rewards
         judged = {reward.__name__: reward(prompts=prompts, completions=messages, **columns) for reward in rewards}
-        return [
+        solved = [
             {
                 "question": columns["question"][i],
                 "answer": columns["answer"][i],
@@ -81,14 +83,16 @@ class HeldOut:
             }
             for i, completion in enumerate(completions)
         ]
+        return together(solved)
 
     def sample(self, rows: Dataset) -> list[dict]:
         """Eight completions of every row, scored; rows as recipes/samples.py describes them."""
+        rows = rows.select(mine(len(rows)))
         repeated = rows.select([i for i in range(len(rows)) for _ in range(COMPLETIONS)])
         completions = self._complete(repeated, getattr(self.config, "temperature", 1.0))
         groups = [completions[i : i + COMPLETIONS] for i in range(0, len(completions), COMPLETIONS)]
         weights = getattr(self.config, "reward_weights", None) or self.task.reward_weights
-        return scored(list(rows), groups, self.run.settings["task"], self.checked.rewards, weights)
+        return together(scored(list(rows), groups, self.run.settings["task"], self.checked.rewards, weights))
 
     def _complete(self, rows: Dataset, temperature: float) -> list[Completion]:
         trainer = self.trainer
@@ -96,7 +100,7 @@ class HeldOut:
             unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
             torch.random.fork_rng(),
         ):
-            torch.manual_seed(self.config.seed)
+            torch.manual_seed(self.config.seed + place())
             generate = with_transformers(model, self.checked.tokenizer, self.config, temperature)
             return sample(generate, list(rows["prompt"]), self.config.per_device_eval_batch_size)
 

@@ -18,6 +18,7 @@ from recipes.held_out import HeldOut
 from recipes.interrupt import save_on_interrupt
 from recipes.models import SCORE_HEAD, find_model, load_model
 from recipes.preflight import Checked, guarded, preflight
+from recipes.processes import count, is_first, of_first, wait_for_all
 from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
 from recipes.report import plot_curve, print_result, report_line
@@ -102,6 +103,7 @@ def begin(
         return None
     run.begin()
     run.save("about.json", about(job))
+    wait_for_all()  # until there is a folder
     if hasattr(config, "report_to") and getattr(args, "rounds", 1) == 1:  # each round is a run of its own
         set_up_tracking(config, run.folder, asked_for="report_to" in parser.given)
     return job
@@ -144,6 +146,7 @@ def about(job: Job) -> dict:
         "recipe": job.parser.trainer,
         "task": job.args.task,
         "machine": str(job.parser.machine),
+        "processes": count(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "rewards": dict(zip(job.task.reward_names, weights, strict=True)),
         "correctness": job.task.correctness.__name__,
@@ -177,11 +180,12 @@ def train(
 
     before = held_out.evaluate_once("before") if solves else None
     with recorder:  # whatever ends training, the terminal is left in order
-        train_from(trainer, run.last_checkpoint())
+        train_from(trainer, of_first(run.last_checkpoint() if is_first() else None))
     step, of = trainer.state.global_step, trainer.state.max_steps
     if interrupt.stopped and step < of:
         print(f"Saved step {step} of {of}: the same command goes on from there.")
-        print(report_line(run.folder))
+        if is_first():
+            print(report_line(run.folder))
         sys.exit(130)
     after = held_out.evaluate_once("after") if solves else None
     figures |= measure_after()
@@ -200,8 +204,12 @@ def train(
         **{key: mean_at_the_end(run, key) for key in metrics},
         **figures,
     )
-    plot_curve(run, job.task)
-    print_result(run)
-    print(f"{run.result['minutes']} minutes, peak {run.result['peak_memory_gb']} GB; everything is in {run.folder}/")
-    print(report_line(run.folder))
+    if is_first():
+        plot_curve(run, job.task)
+        print_result(run)
+        print(
+            f"{run.result['minutes']} minutes, peak {run.result['peak_memory_gb']} GB; everything is in {run.folder}/"
+        )
+        print(report_line(run.folder))
+    wait_for_all()  # the first one has more to do
     trainer.end()

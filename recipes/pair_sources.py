@@ -10,8 +10,11 @@ from recipes.generation import with_transformers
 from recipes.job import Job
 from recipes.pairs import MIN_MARGIN, preference_pairs
 from recipes.preflight import held_out_texts
+from recipes.processes import count, is_first, mine, of_first, place, wait_for_all
+from recipes.run import write_atomically
 from recipes.sample import sample_to_file
 from recipes.samples import read_samples, totals
+from recipes.scoring import whole_lines
 from recipes.tasks.loading import load_preferences
 
 WEIGHED_BY = {"reward_weights", "extra_rewards", "measure_only", "reward_model"}  # flags
@@ -64,7 +67,18 @@ def weigh(samples: list[dict], weights: dict[str, float], source: str) -> None:
 def sampled(job: Job, model, rows: Dataset, name: str = "samples.jsonl") -> list[dict]:
     """`num_generations` scored completions of each of `rows`, kept in the run's file `name`."""
     file, config = job.run.folder / name, job.config
-    sample_to_file(file, with_transformers(model, job.checked.tokenizer, config, config.temperature), rows, job)
+    generate = with_transformers(model, job.checked.tokenizer, config, config.temperature)
+    if count() == 1:
+        sample_to_file(file, generate, rows, job)
+    elif of_first(whole_lines(file)) < len(rows):  # a file for each process, then one of them all
+        parts = [file.with_name(f"{file.stem}.{number}_of_{count()}.jsonl") for number in range(1, count() + 1)]
+        sample_to_file(parts[place()], generate, rows.select(mine(len(rows))), job)
+        wait_for_all()
+        if is_first():
+            write_atomically(file, "".join(part.read_text(encoding="utf-8") for part in parts))
+            for part in parts:
+                part.unlink()
+        wait_for_all()
     return read_samples(file, job.args.task)
 
 

@@ -28,6 +28,7 @@ except ImportError:  # Windows: nothing is locked
     fcntl = None
 
 from recipes.errors import InputError, one_line
+from recipes.processes import is_first
 
 FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
 # --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
@@ -82,8 +83,10 @@ class Run:
     def begin(self) -> None:
         """Create the folder, in place of an old run if that is asked for; from here on the run can be resumed.
 
-        Raises `InputError` where another process is at work in it.
+        Raises `InputError` where another run is at work in it. Of several processes of this one only the first does it.
         """
+        if not is_first():
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = lock(self.folder)  # for as long as this process lives
@@ -108,9 +111,12 @@ class Run:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def save(self, name: str, content) -> None:
-        write_atomically(self.folder / name, json.dumps(content, indent=2) + "\n")
+        if is_first():
+            write_atomically(self.folder / name, json.dumps(content, indent=2) + "\n")
 
     def save_samples(self, name: str, samples: list[dict]) -> None:
+        if not is_first():
+            return
         lines = [json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples]
         write_atomically(self.folder / "samples" / f"{name}.jsonl", "".join(lines))
 

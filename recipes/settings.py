@@ -1,7 +1,6 @@
 """What the flags alone show to be wrong, before anything is read."""
 
-import os
-
+from recipes import processes
 from recipes.errors import InputError, did_you_mean
 
 ABOVE_ZERO = (
@@ -61,8 +60,10 @@ def check_settings(settings: dict) -> None:
         raise InputError(f"--num_train_epochs {settings['num_train_epochs']}: give a number above 0.")
     if not settings["output_dir"]:
         raise InputError("--output_dir is empty: name a folder.")
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise InputError("The recipes run as one process so far: start them without a launcher.")
+    if processes.count() > 1 and (sampled_only or settings.get("rounds", 1) > 1):
+        raise InputError("Samplers, evaluations and --rounds run as one process: start them without a launcher.")
+    if settings["load_in_4bit"] and processes.shard():
+        raise InputError("FSDP and ZeRO-3 take 16-bit weights only: add --load_in_4bit False, or drop --config_file.")
     if settings["load_in_4bit"] and settings.get("use_vllm"):
         raise InputError(
             "4-bit weights and vLLM do not go together in TRL: add --load_in_4bit False, or drop --use_vllm."
@@ -91,7 +92,7 @@ def _check_groups(settings: dict) -> None:
     """Completions are generated in whole groups of `num_generations`."""
     group, batch = settings["num_generations"], settings["per_device_train_batch_size"]
     steps = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
-    total = settings["generation_batch_size"] or batch * steps
+    total = settings["generation_batch_size"] or batch * steps * processes.count()
     least = 1 if "critic" in settings else 2
     if group < least:
         why = (
@@ -104,5 +105,10 @@ def _check_groups(settings: dict) -> None:
         fits = [str(n) for n in range(least, total + 1) if total % n == 0]
         raise InputError(
             f"--num_generations {group} does not divide the {total} completions of a generation batch "
-            f"(--per_device_train_batch_size {batch} x {steps}): take {', '.join(fits[:8])}, or another batch size."
+            f"(--per_device_train_batch_size {batch} x {steps}{in_processes()}): take {', '.join(fits[:8])}, or "
+            "another batch size."
         )
+
+
+def in_processes() -> str:
+    return f" x {processes.count()} processes" if processes.count() > 1 else ""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from recipes.run import (
     write_atomically,
 )
 
+IN_PROCESSES = ("grpo", "ppo", "dpo", "sft", "reward_model")  # recipes that several processes can share
 FIRST_LINE = "# A pipeline of trl-recipes.\n"
 
 
@@ -102,7 +104,9 @@ def run_stage(module: str, settings: dict) -> dict:
     folder.parent.mkdir(parents=True, exist_ok=True)
     config = folder.with_name(folder.name + ".yaml")
     write_atomically(config, yaml.safe_dump(settings, sort_keys=False))
-    if code := run_to_its_end([sys.executable, "-m", f"recipes.{module}", "--config", str(config)]):
+    launch = shlex.split(os.environ.get("LAUNCH", "")) if module in IN_PROCESSES else []  # of make
+    launcher = ["recipes.launch", *launch, "-m"] if launch else []
+    if code := run_to_its_end([sys.executable, "-m", *launcher, f"recipes.{module}", "--config", str(config)]):
         sys.exit(code)
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 

@@ -24,6 +24,11 @@ def test_trainer_and_task_make_the_command_and_args_pass_through():
     assert "-m recipes.grpo --task word_problems --max_steps 3" in command
 
 
+def test_LAUNCH_starts_several_processes():
+    command = make("-n", "ppo-gsm8k", "LAUNCH=--num_processes 2", "ARGS=--seed 1").stdout
+    assert "-m recipes.launch --num_processes 2 -m recipes.ppo --task gsm8k --seed 1" in command
+
+
 def test_ci_runs_what_the_readme_says():
     assert "make test" in (ROOT / ".ci" / "run").read_text() and "make test" in (ROOT / "README.md").read_text()
 

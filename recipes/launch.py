@@ -1,0 +1,73 @@
+"""Start a recipe in several processes: through `accelerate launch`, or torchrun with gloo where there is no GPU.
+
+    make grpo-gsm8k LAUNCH="--num_processes 2"
+    make grpo-gsm8k LAUNCH="--config_file zero3 --num_processes 4"      # a file, or one that TRL ships by its name
+    python -m recipes.launch --num_processes 2 -m recipes.grpo --task gsm8k
+
+What stands before -m is the launcher's: every flag of `accelerate launch`. What the launcher itself would add to the
+message of a recipe that stops is left out.
+"""
+
+import importlib.resources
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate.commands.launch import launch_command, launch_command_parser
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from recipes.errors import InputError, did_you_mean, exit_kindly, one_line, refuse
+
+
+@exit_kindly
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    own = argv[: argv.index("-m")] if "-m" in argv else argv
+    if "-m" not in argv or argv[-1] == "-m":
+        raise InputError(
+            "Name a recipe behind -m: python -m recipes.launch --num_processes 2 -m recipes.grpo --task gsm8k."
+        )
+    parser = launch_command_parser()
+    parser.error = refuse
+    words = with_shipped_config(own)
+    if not torch.cuda.is_available():  # accelerate would want MPI
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        words = [word for word in words if word != "--cpu"]
+        words += [] if "--config_file" in words else ["--multi_gpu"]
+    args = parser.parse_args([*words, *argv[len(own) :]])
+    logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells its defaults
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the recipe has said why it stopped
+    try:
+        launch_command(args)
+    except ChildFailedError as error:
+        sys.exit(max((failure.exitcode for failure in error.failures.values()), default=1))
+    except ImportError as error:  # DeepSpeed, for one
+        raise InputError(f"{one_line(error)}") from error
+    except SignalException as stop:
+        sys.exit(128 + stop.sigval)
+
+
+def with_shipped_config(words: list[str]) -> list[str]:
+    """The words, with the path of `--config_file zero3` where that names a configuration that TRL ships."""
+    if "--config_file" not in words[:-1]:
+        return words
+    place = words.index("--config_file") + 1
+    shipped = {
+        path.name.removesuffix(".yaml"): path
+        for path in importlib.resources.files("trl.accelerate_configs").iterdir()
+        if path.name.endswith(".yaml")
+    }
+    name = words[place]
+    if not Path(name).is_file() and name not in shipped:
+        raise InputError(
+            f"--config_file {name} is no file.{did_you_mean(name, shipped)} TRL ships {', '.join(sorted(shipped))}."
+        )
+    path = name if Path(name).is_file() else str(shipped[name])
+    return [*words[:place], path, *words[place + 1 :]]
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ import importlib.resources
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -37,6 +38,9 @@ def main(argv: list[str] | None = None) -> None:
         os.environ["ACCELERATE_USE_CPU"] = "true"
         words = [word for word in words if word != "--cpu"]
         words += [] if "--config_file" in words else ["--multi_gpu"]
+    if not {"--num_machines", "--main_process_port", "--config_file"} & set(words):
+        words += ["--main_process_port", "0"]  # a free one: two runs may begin at once
+    warnings.filterwarnings("ignore", message="Port")  # where it finds another by itself
     args = parser.parse_args([*words, *argv[len(own) :]])
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells its defaults
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the recipe has said why it stopped

@@ -1,4 +1,4 @@
-"""Start a recipe in several processes: through `accelerate launch`, or torchrun with gloo where there is no GPU.
+"""Start a recipe in several processes, through `accelerate launch`; where there is no GPU they talk by gloo.
 
     make grpo-gsm8k LAUNCH="--num_processes 2"
     make grpo-gsm8k LAUNCH="--config_file zero3 --num_processes 4"      # a file, or one that TRL ships by its name

@@ -98,14 +98,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def runs_besides(folder: Path, args: argparse.Namespace, flags: dict) -> dict[str, tuple[str, dict]]:
     """The trainings in `folder` that an earlier command made and this one does not ask for, as it would make them."""
-    found = {}
+    asked, found = stages_of(args, flags), {}
     for path in folder.iterdir():
         trainer, dash, coef = path.name.partition("-")
         if trainer in FLAG and dash and is_run(path):
             with contextlib.suppress(ValueError):
                 alone = argparse.Namespace(**{**vars(args), "trainers": [trainer], "kl_coefs": [float(coef)]})
                 found |= {name: stage for name, stage in stages_of(alone, flags).items() if name == path.name}
-    return {name: stage for name, stage in found.items() if name not in stages_of(args, flags)}
+    return {name: stage for name, stage in found.items() if name not in asked}
 
 
 def by_name(names: list[str]) -> list[str]:

@@ -101,11 +101,14 @@ def write_comparison(folders: list[Path], output: Path | None = None) -> Path:
 
 def open_any(folder: Path) -> RunFolder:
     """A run; of a pipeline, the run from its base model to its last stage."""
-    if is_pipeline(folder) and (pipeline := open_pipeline(folder)).name == "overoptimize":
+    if not is_pipeline(folder):
+        return open_run(folder)
+    pipeline = open_pipeline(folder)
+    if pipeline.name == "overoptimize":
         runs = [stage.name for stage in pipeline.stages if stage.metrics and stage.recipe != "rm"]
         hint = f", such as {folder / runs[0]}" if runs else ""
         raise InputError(f"{folder} holds several runs: name those to compare{hint}.")
-    return as_run(open_pipeline(folder)) if is_pipeline(folder) else open_run(folder)
+    return as_run(pipeline)
 
 
 def write_page(path: Path, page: str, own: Path | None) -> Path:

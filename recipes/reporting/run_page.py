@@ -19,7 +19,7 @@ def run_page(run: RunFolder) -> str:
     """The report of one run."""
     verdict, numbers = verdict_of(run), count()
     drawn, constant = drawn_curves(run, numbers)
-    found = findings_of(run)
+    found, models = findings_of(run), models_of(run.result)
     problems = side_by_side(over_time(run), list(run.rewards), run.correctness)
     source, groups = notable(run)
     sampled = sampled_calibrations(run)
@@ -48,8 +48,8 @@ def run_page(run: RunFolder) -> str:
         table=[
             (label, verdict.before.get(label), verdict.after.get(label)) for label in verdict.before | verdict.after
         ],
-        models=models_of(run.result),
-        labels=labels_of(models_of(run.result)),
+        models=models,
+        labels=labels_of(models),
         differences=differences_of(run.result),
         has_before=bool(verdict.before),
         has_after=bool(verdict.after),

@@ -70,7 +70,7 @@ def sampled(job: Job, model, rows: Dataset, name: str = "samples.jsonl") -> list
     generate = with_transformers(model, job.checked.tokenizer, config, config.temperature)
     if count() == 1:
         sample_to_file(file, generate, rows, job)
-    elif of_first(whole_lines(file) if is_first() else None) < len(rows):  # a file for each process, then one of them all
+    elif of_first(whole_lines(file) if is_first() else None) < len(rows):  # each its own, then all
         parts = [file.with_name(f"{file.stem}.{number}_of_{count()}.jsonl") for number in range(1, count() + 1)]
         sample_to_file(parts[place()], generate, rows.select(mine(len(rows))), job)
         wait_for_all()

@@ -1,5 +1,6 @@
 """What every recipe does before its trainer exists and after it has trained."""
 
+import hashlib
 import json
 import platform
 import sys
@@ -23,7 +24,7 @@ from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
 from recipes.report import plot_curve, print_result, report_line
 from recipes.resume import train_from
-from recipes.run import Run
+from recipes.run import Run, is_worth_keeping
 from recipes.samples import is_samples
 from recipes.tasks import Task
 from recipes.tracking import check_trackers, set_up_tracking
@@ -98,6 +99,7 @@ def begin(
     check_trackers(getattr(config, "report_to", []))
     job.checked = check(job, model_args)
     job.more = check_more(job)
+    refuse_other_data(job)
     if args.dry_run:
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
         return None
@@ -139,6 +141,33 @@ def check_adapter_settings(model_args: QLoRA, given: dict, trainer: str) -> None
         print(f"warning: {' '.join(ignored)} has no effect: {adapter} goes on with the LoRA that it has.")
 
 
+def refuse_other_data(job: Job) -> None:
+    """A run that goes on does so with the rows that it was begun with: raises `InputError` where those have changed."""
+    run = job.run
+    begun = of_first(run.load("about.json") if is_first() else None)
+    goes_on = begun is not None and not run.replace and of_first(is_worth_keeping(run.folder))
+    if not goes_on or begun.get("data") in (None, fingerprint(job.checked)):  # None: of an older version
+        return
+    if not job.args.overwrite:
+        raise InputError(
+            f"{run.folder} holds a run with other rows than {job.args.dataset_name or 'the data set'} has now: put them "
+            "back, give this one its own --output_dir, or replace the old one with --overwrite."
+        )
+    run.replace, run.result = True, None
+
+
+def fingerprint(checked: Checked) -> str | None:
+    """What tells the rows that are trained and evaluated on from others; `None` where no model is asked."""
+    if checked.train is None:
+        return None
+    found = hashlib.sha256()
+    for rows in (checked.train, checked.held_out):
+        found.update(json.dumps([rows["question"][:], rows["answer"][:]], default=str).encode())
+    for sample in checked.samples or ():
+        found.update(json.dumps([sample["question"], sample["completions"]]).encode())
+    return found.hexdigest()
+
+
 def about(job: Job) -> dict:
     """What a report says of a run besides its settings and figures."""
     weights = getattr(job.config, "reward_weights", None) or job.task.reward_weights
@@ -151,6 +180,7 @@ def about(job: Job) -> dict:
         "rewards": dict(zip(job.task.reward_names, weights, strict=True)),
         "correctness": job.task.correctness.__name__,
         "format": job.task.format.__name__,
+        "data": fingerprint(job.checked),
     }
 
 

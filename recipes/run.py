@@ -19,8 +19,10 @@ import os
 import re
 import shutil
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import yaml
+from safetensors import SafetensorError, safe_open
 
 try:
     import fcntl
@@ -126,13 +128,13 @@ class Run:
         return [json.loads(line) for line in text.split("\n") if line]
 
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole; one that a crash cut off is deleted."""
+        """The newest checkpoint that is whole; a broken one is deleted, and that is said."""
         for checkpoint in checkpoints(self.folder):
-            try:  # the trainer writes this file last
-                json.loads((checkpoint / "trainer_state.json").read_text())
+            broken = broken_file(checkpoint)
+            if not broken:
                 return checkpoint
-            except (OSError, ValueError):
-                shutil.rmtree(checkpoint)
+            print(f"{checkpoint} is not whole ({broken}): it is deleted, and the one before is taken.", flush=True)
+            shutil.rmtree(checkpoint)
         return None
 
 
@@ -157,6 +159,22 @@ def checkpoints(folder: Path) -> list[Path]:
     """The newest first."""
     found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+
+
+def broken_file(checkpoint: Path) -> str | None:
+    """The name of the file that is missing or damaged in a checkpoint; `None` where all is well."""
+    try:
+        file = checkpoint / "trainer_state.json"  # the trainer writes it last
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in checkpoint.rglob("*.safetensors"):
+            safe_open(file, "np").keys()  # the sizes in its head are those of the file
+        for file in (*checkpoint.rglob("*.pt"), *checkpoint.rglob("*.pth")):
+            with ZipFile(file) as archive:
+                if archive.testzip():
+                    return file.name
+    except (OSError, ValueError, SafetensorError, BadZipFile):
+        return file.name
+    return None
 
 
 def delete_run(folder: Path) -> None:

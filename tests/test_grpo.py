@@ -19,6 +19,7 @@ from trl import GRPOTrainer, get_peft_config, get_quantization_config
 from recipes import grpo, hardware
 from recipes.arguments import RecipeParser
 from recipes.qlora import QLoRA, correct_qlora
+from recipes.run import Run
 from recipes.tasks import Task, load_task
 from rewards.completions import completion_text
 
@@ -234,6 +235,28 @@ def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on(capsys):
     grpo.main([*WITHOUT_WANDB, *STEPS, "--save_steps", "100"])
     assert f"Going on from step {saved} of 10." in capsys.readouterr().out
     assert logged_steps(run) == list(range(1, 11))
+
+
+def test_a_run_goes_on_with_the_rows_that_it_was_begun_with(write_jsonl, monkeypatch, capsys):
+    rows = [{"question": f"Tom has {n}. Tom gets 3. How many?", "answer": str(n + 3)} for n in range(2, 66)]
+    flags = [*WITHOUT_WANDB, "--max_steps", "4", "--eval_samples", "0", "--dataset_name", str(write_jsonl(rows))]
+    run = Path("runs/grpo-gsm8k")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Run, "finish", lambda run, **result: 1 / 0)
+        grpo.main(flags)
+    write_jsonl(rows[::-1])
+    with pytest.raises(SystemExit):
+        grpo.main(flags)
+    assert f"error: {run} holds a run with other rows than {flags[-1]} has now: put" in capsys.readouterr().err
+    assert logged_steps(run) == [1, 2, 3, 4] and not (run / "result.json").exists()
+    write_jsonl(rows)
+    grpo.main(flags)
+    assert (run / "result.json").exists()
+    (run / "result.json").unlink()
+    about = json.loads((run / "about.json").read_text())["data"]
+    write_jsonl(rows[::-1])
+    grpo.main([*flags, "--overwrite"])
+    assert json.loads((run / "about.json").read_text())["data"] != about
 
 
 @pytest.mark.parametrize("lost", [["result.json"], ["result.json", "after.json"]])

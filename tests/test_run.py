@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from recipes.errors import InputError
 from recipes.progress import Lines
@@ -58,6 +60,37 @@ def test_a_checkpoint_that_a_crash_cut_off_is_passed_over(tmp_path, rest):
             (run.folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
     assert run.last_checkpoint() == run.folder / "checkpoint-2"
     assert not (run.folder / "checkpoint-10").exists()
+
+
+def cut_off(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overwritten(file):
+    half = len(content := file.read_bytes()) // 2
+    file.write_bytes(b"?" * half + content[half:])
+
+
+def emptied(file):
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "rng_state.pth"])
+@pytest.mark.parametrize("damage", [cut_off, overwritten, emptied])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, name, damage):
+    run = begun(tmp_path / "r")
+    for step in (2, 4):
+        (checkpoint := run.folder / f"checkpoint-{step}").mkdir()
+        weights = {"weight": torch.arange(1000.0)}
+        save_file(weights, checkpoint / "adapter_model.safetensors")
+        for file in ("optimizer.pt", "rng_state.pth"):
+            torch.save(weights, checkpoint / file)
+        (checkpoint / "trainer_state.json").write_text("{}")
+    assert run.last_checkpoint().name == "checkpoint-4"
+    damage(run.folder / "checkpoint-4" / name)
+    assert run.last_checkpoint().name == "checkpoint-2"
+    said = f"checkpoint-4 is not whole ({name}): it is deleted, and the one before is taken.\n"
+    assert capsys.readouterr().out.endswith(said)
 
 
 def test_checkpoints_are_ordered_by_number(tmp_path):

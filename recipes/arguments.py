@@ -53,6 +53,9 @@ class TaskArguments:
     min_pass_rate: float = flag(0.0, "Leave out problems that --samples show to be solved less often than this.")
     max_pass_rate: float = flag(1.0, "Leave out problems that --samples show to be solved more often than this.")
     curriculum: bool = flag(False, "Order the problems from easy to hard, by the pass rates of --samples.")
+    reward_timeout: float = flag(
+        300.0, "Seconds that a reward of your own may take for a batch; then its rows are judged None. 0: any time."
+    )
     overwrite: bool = flag(False, "Replace the run that --output_dir holds, if it is finished or another.")
     dry_run: bool = flag(False, "Check everything, print every setting, and stop.")
 

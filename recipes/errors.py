@@ -2,8 +2,10 @@
 
 import contextlib
 import difflib
+import errno
 import functools
 import os
+import signal
 import sys
 import time
 import unicodedata
@@ -18,6 +20,10 @@ class InputError(Exception):
     """Something the user gave is wrong; the message is one sentence that names it and the fix."""
 
 
+class Preempted(BaseException):
+    """SIGTERM: the machine is taken back, by Slurm for one. Not an `Exception`: no reward's fault, and no library's."""
+
+
 OUT_OF_MEMORY = """\
 The GPU ran out of memory. Lower these flags, in this order:
   1. --per_device_train_batch_size  (halve it and double --gradient_accumulation_steps: slower, same result)
@@ -26,6 +32,8 @@ The GPU ran out of memory. Lower these flags, in this order:
   For sampling and evaluation: --per_device_eval_batch_size
 The first goes on where this run stopped; the others make another run: add --overwrite.
 Or take a smaller model with --model_name_or_path."""
+NO_SPACE = "No space is left on the disk: free some, and run the same command to go on. What was saved is kept."
+STOPPED = "Stopped. What was saved is kept: run the same command to go on."
 FIRST_SPEAKS = 5  # seconds that another process waits before it says itself what is wrong
 LONGEST = 2000  # characters of a message: what it quotes may come from a file of any size
 
@@ -102,15 +110,25 @@ def _is_out_of_memory(error: Exception) -> bool:
     return type(error).__name__ == "OutOfMemoryError"
 
 
-def exit_kindly(main):
-    """Decorate a script's `main`: input errors exit with 2, Ctrl-C with 130, out of memory with 1 and advice.
+def is_disk_full(error: BaseException) -> bool:
+    """Whether it is about a full disk or a full quota, whichever library has met it."""
+    texts = ("No space left", "Disk quota exceeded", "inline_container.cc")  # the last is what torch.save says
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in texts)
+    before = error.__cause__ or error.__context__
+    return full or (before is not None and is_disk_full(before))
 
+
+def exit_kindly(main):
+    """Decorate a script's `main`: input errors exit with 2, Ctrl-C with 130, SIGTERM to a run with 0.
+
+    Out of memory and a full disk exit with 1 and advice.
     A sandbox that is missing here (`SandboxError`) is said in one sentence, too, and exits with 2.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         be_silent_unless_first()
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             return main(*args, **kwargs)
         except (InputError, SandboxError) as error:
@@ -124,12 +142,19 @@ def exit_kindly(main):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except KeyboardInterrupt:
-            print("\nStopped. What was saved is kept: run the same command to go on.", file=sys.stderr)
+            print(f"\n{STOPPED}", file=sys.stderr)
             sys.exit(130)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
+        except Preempted:
+            print(f"\n{STOPPED}", file=sys.stderr)
+            sys.exit(0)
+        except Exception as error:
+            advice = OUT_OF_MEMORY if _is_out_of_memory(error) else NO_SPACE if is_disk_full(error) else None
+            if not advice:
                 raise
-            print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
+            print(f"error: {advice}", file=sys.stderr)
             sys.exit(1)
+        finally:
+            if signal.getsignal(signal.SIGTERM) is not on_sigterm:  # a run has set its own
+                signal.signal(signal.SIGTERM, on_sigterm)
 
     return wrapped

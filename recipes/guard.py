@@ -1,6 +1,10 @@
-"""A reward that cannot end a run: the row on which it raises is reported and judged None."""
+"""A reward that cannot end a run: a row on which it raises, hangs or gives no number is reported and judged None."""
 
+import contextlib
 import logging
+import math
+import signal
+import threading
 from collections import defaultdict
 
 from trl.trainer.utils import get_callable_name
@@ -11,18 +15,28 @@ from rewards.sandbox import SandboxError
 logger = logging.getLogger(__name__)
 
 
+NAMED = 3  # rows of a batch that are reported one by one
+
+
 class GuardedReward:
     """`reward`, called as TRL calls it, with two differences.
 
-    Rows on which it raises get None; the others are judged together, as one batch. And `prefill`, what the chat
-    template has already written of the completion (`<think>`), is put in front of every completion.
+    Rows on which it raises or hangs, and what is not finite, get None; the others are judged together, as one batch.
+    And `prefill`, what the chat template has already written of the completion (`<think>`), is put in front of every
+    completion.
 
     Raises `SandboxError` as the reward does: without a sandbox no row is judged, and a run would go on for nothing.
+
+    Args:
+        seconds (`float`): that a batch may take; then each row is tried by itself, for its share of them. 0: any time.
+            Not for the library's rewards, which have deadlines of their own.
     """
 
-    def __init__(self, reward, prefill: str = ""):
+    def __init__(self, reward, prefill: str = "", seconds: float = 0):
         self.reward, self.prefill = reward, prefill
         self.__name__ = get_callable_name(reward)
+        module = getattr(reward, "__module__", None) or ""
+        self.seconds = 0 if module.partition(".")[0] == "rewards" else seconds
 
     def __call__(self, prompts, completions: list[Completion], log_extra=None, **kwargs) -> list[float | None]:
         if self.prefill:
@@ -30,42 +44,88 @@ class GuardedReward:
         columns = {"prompts": prompts, "completions": completions, **kwargs}
         rows = list(range(len(completions)))
         try:
-            judged, extra = self._judge(columns, rows)
+            judged, extra = self._judge(columns, rows, self.seconds)
         except SandboxError:
             raise
         except Exception:
             # Each row is tried by itself; what a try says to TRL's metrics is not heard.
-            rows = [row for row in rows if self._can_judge({**columns, "log_metric": lambda name, value: None}, row)]
+            tried, share = {**columns, "log_metric": lambda name, value: None}, self.seconds / max(len(rows), 1)
+            faults = {row: fault for row in rows if (fault := self._fault(tried, row, share))}
+            self._report({row: f"raised {fault!r}" for row, fault in faults.items()}, completions)
+            rows = [row for row in rows if row not in faults]
             try:
-                judged, extra = self._judge(columns, rows) if rows else ([], {})
+                judged, extra = self._judge(columns, rows, self.seconds) if rows else ([], {})
             except Exception as error:  # each row alone is fine, together they are not
                 logger.warning("%s raised %r on a whole batch: judged None.", self.__name__, error)
                 rows, judged, extra = [], [], {}
         if log_extra is not None:
             for name, values in extra.items():
                 log_extra(name, _spread(values, rows, len(completions)))
+        no_numbers = {row: f"gave {value}" for row, value in zip(rows, judged, strict=True) if not _is_judgement(value)}
+        self._report(no_numbers, completions)
+        judged = [value if _is_judgement(value) else None for value in judged]
         return _spread(judged, rows, len(completions))
 
-    def _judge(self, columns: dict, rows: list[int]) -> tuple[list, dict]:
+    def _judge(self, columns: dict, rows: list[int], seconds: float) -> tuple[list, dict]:
         extra = defaultdict(list)
         count = len(columns["completions"])
         selected = {
             name: [values[row] for row in rows] if isinstance(values, list) and len(values) == count else values
             for name, values in columns.items()
         }
-        rewards = list(self.reward(**selected, log_extra=lambda name, values: extra[name].extend(values)))
+        with deadline(seconds):
+            rewards = list(self.reward(**selected, log_extra=lambda name, values: extra[name].extend(values)))
         if len(rewards) != len(rows):
             raise ValueError(f"{len(rewards)} rewards for {len(rows)} completions")
+        rewards = [None if value is None else float(value) for value in rewards]
         return rewards, {name: values for name, values in extra.items() if len(values) == len(rows)}
 
-    def _can_judge(self, columns: dict, row: int) -> bool:
+    def _fault(self, columns: dict, row: int, seconds: float) -> Exception | None:
+        """What the reward raises on this row alone."""
         try:
-            self._judge(columns, [row])
-            return True
+            self._judge(columns, [row], seconds)
         except Exception as error:
-            completion = completion_text(columns["completions"][row])
-            logger.warning("%s raised %r on row %d, judged None: %.200r", self.__name__, error, row, completion)
-            return False
+            return error
+
+    def _report(self, what: dict[int, str], completions: list[Completion]) -> None:
+        for row in list(what)[:NAMED]:
+            text = completion_text(completions[row])
+            logger.warning("%s %s on row %d, judged None: %.200r", self.__name__, what[row], row, text)
+        if len(what) > NAMED:
+            logger.warning("%s: so for %d more of %d rows.", self.__name__, len(what) - NAMED, len(completions))
+
+
+class _TooLate(BaseException):
+    """Not an `Exception`, which a reward may catch."""
+
+
+@contextlib.contextmanager
+def deadline(seconds: float):
+    """Raises `TimeoutError` where the block takes longer; 0 is no limit.
+
+    An alarm of the main thread: it ends loops, sleep and waiting, and not a C extension that never returns. In other
+    threads, and on Windows, nothing is limited.
+    """
+    if not seconds or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(number, frame):
+        raise _TooLate
+
+    handler = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # and every second after it: a loop may catch everything
+    try:
+        yield
+    except _TooLate:
+        raise TimeoutError(f"no answer within {seconds:.3g} s (--reward_timeout)") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _is_judgement(value: float | None) -> bool:
+    return value is None or math.isfinite(value)
 
 
 def _as_written(text: str, completion: Completion) -> Completion:

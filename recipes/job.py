@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,15 +15,15 @@ from trl import get_peft_config
 
 from recipes import hardware
 from recipes.arguments import RecipeArguments, RecipeParser
-from recipes.errors import InputError
+from recipes.errors import InputError, is_disk_full
 from recipes.held_out import HeldOut
-from recipes.interrupt import save_on_interrupt
+from recipes.interrupt import save_on_interrupt, stop_on_sigterm
 from recipes.models import SCORE_HEAD, find_model, load_model
 from recipes.preflight import Checked, guarded, preflight
 from recipes.processes import count, is_first, of_first, wait_for_all
 from recipes.qlora import QLoRA, adapter_weights, correct_qlora
 from recipes.record import mean_at_the_end, record
-from recipes.report import plot_curve, print_result, report_line
+from recipes.report import has_report, plot_curve, print_result, report_line
 from recipes.resume import train_from
 from recipes.run import Run, is_worth_keeping
 from recipes.samples import is_samples
@@ -86,6 +87,10 @@ def begin(
         show(run)
         done = {"Training": "trained", "Sampling": "sampled", "Evaluating": "evaluated"}[doing]
         print(f"{run.folder} is finished, nothing was {done}. --overwrite does it anew, --output_dir elsewhere.")
+        if is_first() and not has_report(run.folder):  # it was ended between its result and its report
+            if (run.folder / "metrics.jsonl").exists():
+                plot_curve(run, task)
+            print(report_line(run.folder))
         return None
     if needs_model(args):
         print(hardware.chosen(parser.settings), flush=True)
@@ -104,6 +109,7 @@ def begin(
         print(yaml.safe_dump(run.settings), "Dry run: nothing was trained.", sep="\n")
         return None
     run.begin()
+    stop_on_sigterm()
     run.save("about.json", about(job))
     wait_for_all()  # until there is a folder
     if hasattr(config, "report_to") and getattr(args, "rounds", 1) == 1:  # each round is a run of its own
@@ -114,7 +120,7 @@ def begin(
 def check(job: Job, model_args: QLoRA) -> Checked:
     """The preflight, with another model than the job's where that is asked for."""
     if not needs_model(job.args):
-        return Checked(None, None, None, guarded(job.task), None)
+        return Checked(None, None, None, guarded(job.task, seconds=job.args.reward_timeout), None)
     samples_are_data = job.parser.trainer in ("dpo", "sft", "rm")
     return preflight(job.args, job.config, model_args, job.task, job.parser.machine, samples_are_data)
 
@@ -150,8 +156,8 @@ def refuse_other_data(job: Job) -> None:
         return
     if not job.args.overwrite:
         raise InputError(
-            f"{run.folder} holds a run with other rows than {job.args.dataset_name or 'the data set'} has now: put them "
-            "back, give this one its own --output_dir, or replace the old one with --overwrite."
+            f"{run.folder} holds a run with other rows than {job.args.dataset_name or 'the data set'} has now: put "
+            "them back, give this one its own --output_dir, or replace the old one with --overwrite."
         )
     run.replace, run.result = True, None
 
@@ -210,13 +216,21 @@ def train(
 
     before = held_out.evaluate_once("before") if solves else None
     with recorder:  # whatever ends training, the terminal is left in order
-        train_from(trainer, of_first(run.last_checkpoint() if is_first() else None))
+        checkpoint = of_first(run.last_checkpoint() if is_first() else None)
+        try:
+            with interrupt.saved_by():
+                train_from(trainer, checkpoint)
+        except Exception as error:
+            if is_disk_full(error) and is_first():
+                run.last_checkpoint()  # deletes the one that was cut off, and makes room by it
+            raise
     step, of = trainer.state.global_step, trainer.state.max_steps
-    if interrupt.stopped and step < of:
-        print(f"Saved step {step} of {of}: the same command goes on from there.")
+    if interrupt.stopped and (step < of or interrupt.stopped == signal.SIGTERM):
+        saved = f"Saved step {step}" if step else "Nothing to save at step 0"
+        print(f"{saved} of {of}: the same command goes on from there.", flush=True)
         if is_first():
             print(report_line(run.folder))
-        sys.exit(130)
+        sys.exit(0 if interrupt.stopped == signal.SIGTERM else 130)
     after = held_out.evaluate_once("after") if solves else None
     figures |= measure_after()
 

@@ -11,6 +11,7 @@ message of a recipe that stops is left out.
 import importlib.resources
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     except ImportError as error:  # DeepSpeed, for one
         raise InputError(f"{one_line(error)}") from error
     except SignalException as stop:
-        sys.exit(128 + stop.sigval)
+        sys.exit(0 if stop.sigval == signal.SIGTERM else 128 + stop.sigval)  # SIGTERM: they have saved
 
 
 def with_shipped_config(words: list[str]) -> list[str]:

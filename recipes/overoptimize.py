@@ -31,7 +31,7 @@ from recipes.errors import InputError, exit_kindly, refuse
 from recipes.intervals import mean_interval, paired_bootstrap
 from recipes.models import find_model
 from recipes.record import read_metrics
-from recipes.report import report_line
+from recipes.report import report_line, save_picture
 from recipes.reporting.files import number
 from recipes.reporting.overoptimization_page import FLAG, WINDOW, is_judged, lost, roots, told
 from recipes.reporting.series import Series, kl_of_a_completion
@@ -313,7 +313,7 @@ def plot(result: dict, path: Path) -> None:
         grid[1, column].set_xlabel("square root of the KL (nats a completion)", fontsize=8)
     grid[0, 0].set_ylabel("proxy: the reward model's score", fontsize=9)
     grid[1, 0].set_ylabel("gold: share of right answers", fontsize=9)
-    figure.savefig(path, dpi=120)
+    save_picture(figure, path)
 
 
 def print_table(result: dict) -> None:

@@ -58,7 +58,7 @@ def preflight(
     template = {**(config.chat_template_kwargs or {}), "add_generation_prompt": True, "tokenize": False}
     prompt_of, prefill = _check_template(tokenizer, task, template)
     train, held_out = task.load(args.dataset_name, args.dataset_config, config.seed)
-    rewards = guarded(task, prefill)
+    rewards = guarded(task, prefill, args.reward_timeout)
     samples = None
     if args.samples:
         samples = read_samples(args.samples, args.task, needs=[task.correctness.__name__, task.format.__name__])
@@ -109,10 +109,10 @@ def preflight(
     return Checked(tokenizer, train, held_out, rewards, samples)
 
 
-def guarded(task: Task, prefill: str = "") -> list[Callable]:
+def guarded(task: Task, prefill: str = "", seconds: float = 0) -> list[Callable]:
     """The rewards of `task`; a rule that raises does not end a run, a reward model does: no row is to blame."""
     return [
-        reward.behind(prefill) if isinstance(reward, LearnedReward) else GuardedReward(reward, prefill)
+        reward.behind(prefill) if isinstance(reward, LearnedReward) else GuardedReward(reward, prefill, seconds)
         for reward in task.reward_funcs
     ]
 

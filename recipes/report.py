@@ -84,6 +84,12 @@ def report_line(folder: str | Path) -> str:
         return f"warning: the report of {folder} failed ({what}); `python -m recipes.report {folder}` shows where."
 
 
+def has_report(folder: Path) -> bool:
+    """Whether there is a report of how the run in `folder` ended."""
+    report, result = folder / REPORT, folder / "result.json"
+    return report.exists() and report.stat().st_mtime >= result.stat().st_mtime
+
+
 def write_comparison(folders: list[Path], output: Path | None = None) -> Path:
     """Write the report of several runs side by side: by default to the folder that holds them all.
 
@@ -205,9 +211,14 @@ def plot_curve(run: Run, task: Task) -> Path:
         lowest = min((value for _, value in points), default=0)
         if lowest >= 0 or key == "value/explained_variance":  # which can fall far before the critic has learned
             axes.set_ylim(bottom=0 if lowest >= 0 else max(lowest, -1))
-    path = run.folder / "curve.png"
-    figure.savefig(path, dpi=120)
-    return path
+    return save_picture(figure, run.folder / "curve.png")
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """A crash leaves the old picture or the new one, never half of one."""
+    draft = path.with_name(path.name + ".part")
+    figure.savefig(draft, format="png", dpi=120)
+    return draft.replace(path)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ LOCK = "_lock"  # not ".lock": the trainer uploads every file of the folder but 
 # Not kept: a run that is repeated must not upload, delete or log in because the first one did.
 NOT_STORED = re.compile(r"overwrite|dry_run|watch|report_to|push_to_hub|hub_\w+|\w+_hub_repo")
 # Kept, but a run may go on with others: they change what is shown or where, not what is learned.
-NOT_COMPARED = {"run_name", "disable_tqdm", "logging_dir", "output_dir", "calibration_samples"}
+NOT_COMPARED = {"run_name", "disable_tqdm", "logging_dir", "output_dir", "calibration_samples", "reward_timeout"}
 
 
 class Run:
@@ -133,7 +133,7 @@ class Run:
             broken = broken_file(checkpoint)
             if not broken:
                 return checkpoint
-            print(f"{checkpoint} is not whole ({broken}): it is deleted, and the one before is taken.", flush=True)
+            print(f"{checkpoint} is not whole ({broken}): it is deleted.", flush=True)
             shutil.rmtree(checkpoint)
         return None
 

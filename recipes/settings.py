@@ -14,6 +14,7 @@ NOT_NEGATIVE = (
     "eval_samples",
     "calibration_samples",
     "eval_temperature",
+    "reward_timeout",
     "seed",
     "top_k",
     "min_p",

@@ -108,11 +108,16 @@ def run_stage(module: str, settings: dict) -> dict:
     launcher = ["recipes.launch", *launch, "-m"] if launch else []
     if code := run_to_its_end([sys.executable, "-m", *launcher, f"recipes.{module}", "--config", str(config)]):
         sys.exit(code)
+    if not (folder / "result.json").exists():  # SIGTERM: it has saved, and said so
+        sys.exit(0)
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def run_to_its_end(command: list[str]) -> int:
-    """The exit code of `command`, as a shell counts it; 130 where it ended well after a Ctrl-C or SIGTERM."""
+    """The exit code of `command`, as a shell counts it; 130 where it ended well after a Ctrl-C.
+
+    After SIGTERM this process ends as well, with 0 where the command has saved what it had done.
+    """
     paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # the same code as here
     stage, stopped = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}), []
 
@@ -127,6 +132,8 @@ def run_to_its_end(command: list[str]) -> int:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if signal.SIGTERM in stopped and code in (0, -signal.SIGTERM):
+        sys.exit(0)
     if code < 0 and not stopped:
         print(f"error: a stage was ended by signal {-code}: the same command goes on with it.", file=sys.stderr)
     if code < 0:

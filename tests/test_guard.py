@@ -1,10 +1,16 @@
-"""A reward that raises loses its row, not the run."""
+"""A reward that raises, hangs or gives no number loses its row, not the run."""
 
 import logging
+import math
+import re
+import signal
+import threading
+import time
 
 import pytest
 
-from recipes.guard import GuardedReward
+from recipes.guard import GuardedReward, deadline
+from rewards.correctness import correctness_reward
 from rewards.sandbox import SandboxError
 
 
@@ -107,3 +113,83 @@ def test_trying_rows_one_by_one_leaves_the_metrics_alone():
 
     call(GuardedReward(reward), ["a", "bad", "c"], log_metric=lambda name, value: heard.append(value))
     assert heard == [3, 2]
+
+
+def loops():
+    while True:
+        try:
+            time.sleep(0.01)
+        except Exception:  # a retry that never gives up
+            pass
+
+
+def backtracks():
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+
+def waits():
+    threading.Event().wait()
+
+
+def catches_everything():
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        try:
+            time.sleep(1)
+        except BaseException:
+            continue
+    loops()
+
+
+@pytest.mark.parametrize("hang", [loops, backtracks, waits])
+def test_a_row_on_which_it_hangs_is_reported_and_judged_none(hang, caplog):
+    def reward(completions, **kwargs):
+        return [hang() if completion == "bad" else 1.0 for completion in completions]
+
+    handler = signal.getsignal(signal.SIGALRM)
+    started = time.monotonic()
+    assert call(GuardedReward(reward, seconds=0.6), ["a", "bad", "c"]) == [1.0, None, 1.0]
+    assert time.monotonic() - started < 5
+    assert "no answer within 0.2 s (--reward_timeout)" in caplog.text and "row 1" in caplog.text
+    assert signal.getsignal(signal.SIGALRM) is handler and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_what_catches_everything_is_stopped_all_the_same():
+    with pytest.raises(TimeoutError), deadline(0.1):
+        catches_everything()
+
+
+def test_in_another_thread_nothing_is_limited():
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(call(GuardedReward(lambda **columns: [1.0], seconds=0.1), ["a"]))
+    )
+    thread.start()
+    thread.join()
+    assert found == [[1.0]]
+
+
+def test_the_rewards_of_the_library_have_deadlines_of_their_own():
+    assert GuardedReward(correctness_reward, seconds=5).seconds == 0
+    assert GuardedReward(fragile_reward, seconds=5).seconds == 5
+
+
+def test_what_is_no_finite_number_is_reported_and_judged_none(caplog):
+    def reward(completions, **kwargs):
+        return [math.nan, math.inf, True, None]
+
+    rewards = call(GuardedReward(reward), ["a", "b", "c", "d"])
+    assert rewards == [None, None, 1.0, None] and type(rewards[2]) is float
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["reward gave nan on row 0, judged None: 'a'", "reward gave inf on row 1, judged None: 'b'"]
+
+
+@pytest.mark.parametrize("answer", [None, 1.0, ["right"], [[1.0]] * 2])
+def test_what_is_no_list_of_numbers_judges_nothing(answer):
+    assert call(GuardedReward(lambda **columns: answer), ["a", "b"]) == [None, None]
+
+
+def test_of_many_rows_a_few_are_named(caplog):
+    assert call(GuardedReward(fragile_reward), ["?"] * 9, answer=[1] * 9) == [None] * 9
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 4 and said[-1] == "fragile_reward: so for 6 more of 9 rows."

@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, name
     assert run.last_checkpoint().name == "checkpoint-4"
     damage(run.folder / "checkpoint-4" / name)
     assert run.last_checkpoint().name == "checkpoint-2"
-    said = f"checkpoint-4 is not whole ({name}): it is deleted, and the one before is taken.\n"
+    said = f"checkpoint-4 is not whole ({name}): it is deleted.\n"
     assert capsys.readouterr().out.endswith(said)
 
 

@@ -1,0 +1,114 @@
+"""A run of a recipe in a process of its own that a real signal meets at a moment that is told beforehand.
+
+A moment is a part of the run, how manieth time it is entered, and seconds after that.
+"""
+
+import functools
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from recipes.tasks import Task
+
+# Recipes are imported once, in a process from which every run is forked.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["recipes.grpo", "recipes.ppo", "recipes.dpo", "doomed"])
+
+# What each part of a run is in the code.
+PARTS = {
+    "generation": ["transformers:GenerationMixin.generate"],
+    "update": ["torch.optim:AdamW.step"],
+    "saving": ["transformers:Trainer._save_checkpoint"],
+    "evaluation": ["recipes.held_out:HeldOut.evaluate_once", "recipes.held_out:HeldOut.solve"],
+    "report": ["recipes.job:plot_curve", "recipes.job:report_line"],
+    "step": ["transformers:Trainer.training_step"],
+}
+
+
+def run(recipe: str, argv: list[str], moment: tuple | None = None, sent=signal.SIGKILL, reward=None) -> tuple:
+    """The exit code of `recipe` in the working folder, what it printed, and seconds from the signal to its end.
+
+    Args:
+        moment (`tuple`): part, count from 0, and seconds, at which `sent` comes; None: never.
+        reward (`str`): a function of this file, in place of the task's rewards but for correctness.
+    """
+    when = PROCESSES.Value("d", 0.0)
+    process = PROCESSES.Process(target=_run, args=(recipe, argv, os.getcwd(), moment, int(sent), reward, when))
+    process.start()
+    process.join(120)
+    took = time.time() - when.value
+    assert process.exitcode is not None, Path("log.txt").read_text()
+    return process.exitcode, Path("log.txt").read_text(), took
+
+
+def seconds_of(part: str) -> list[float]:
+    """How long the parts of this name took in the last run that was not killed here."""
+    return json.loads(Path("parts.json").read_text())[part]
+
+
+def _run(recipe, argv, folder, moment, sent, reward, when):
+    os.chdir(folder)
+    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    took, inside = defaultdict(list), []
+
+    def told(part, function):
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            if "evaluation" in inside:  # generates as well
+                return function(*args, **kwargs)
+            if moment and moment[:2] == (part, len(took[part])):
+                threading.Timer(moment[2], end).start()
+            inside.append(part)
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                took[inside.pop()].append(time.perf_counter() - started)
+
+        return wrapped
+
+    def end():
+        when.value = time.time()
+        os.kill(os.getpid(), sent)
+
+    for part, places in PARTS.items():
+        for place in places:
+            module, _, path = place.partition(":")
+            *owners, name = path.split(".")
+            owner = functools.reduce(getattr, owners, importlib.import_module(module))
+            setattr(owner, name, told(part, getattr(owner, name)))
+    if reward:
+        Task.reward_funcs = property(lambda task: [task.correctness, globals()[reward]])
+    importlib.import_module(f"recipes.{recipe}").main(argv)
+    Path("parts.json").write_text(json.dumps(took))
+
+
+def hangs(completions, **columns):
+    if len(completions) == 1:
+        return [0.5]
+    while True:
+        time.sleep(0.01)
+
+
+def raises(completions, **columns):
+    raise ZeroDivisionError("in a reward")
+
+
+def is_no_number(completions, **columns):
+    return [float("nan"), float("inf"), *[1.0] * (len(completions) - 2)][: len(completions)]
+
+
+def is_too_short(completions, **columns):
+    return [1.0] * (len(completions) - 1)
+
+
+def is_none(completions, **columns):
+    return [None] * len(completions)

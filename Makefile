@@ -59,6 +59,9 @@ test: $(INSTALLED)  ## lint, then run every test
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
+test-faults: $(INSTALLED)  ## kill, stop and fill up: GRPO, PPO and DPO at 20 random moments each (some 20 minutes)
+	FAULTS=$(or $(FAULTS),20) $(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal -m faults $(ARGS)
+
 starter: $(INSTALLED)  ## rebuild the bundled starter model from nothing (CPU, under 10 minutes)
 	$(PY) -m recipes.starter.build $(ARGS)
 
@@ -96,4 +99,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help test starter bench-overhead bench-ppo bench-rewards bench-sample bench-code bench-report bench-live report merge setup clean
+.PHONY: help test test-faults starter bench-overhead bench-ppo bench-rewards bench-sample bench-code bench-report bench-live report merge setup clean

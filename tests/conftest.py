@@ -17,6 +17,7 @@ settings.load_profile("busy machine")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_sandbox: runs code; skipped without bubblewrap, but not where CI is set")
+    config.addinivalue_line("markers", "faults: what ends a run, and that nothing is lost: make test-faults")
     config.addinivalue_line("markers", "needs_browser: opens a page; skipped without chromium, but not where CI is set")
 
 

@@ -31,29 +31,30 @@ PARTS = {
 }
 
 
-def run(recipe: str, argv: list[str], moment: tuple | None = None, sent=signal.SIGKILL, reward=None) -> tuple:
-    """The exit code of `recipe` in the working folder, what it printed, and seconds from the signal to its end.
+def run(recipe: str, argv: list[str], place: Path, moment=None, sent=signal.SIGKILL, reward=None) -> tuple:
+    """The exit code of `recipe` in the folder `place`, what it printed, and seconds from the signal to its end.
 
     Args:
         moment (`tuple`): part, count from 0, and seconds, at which `sent` comes; None: never.
         reward (`str`): a function of this file, in place of the task's rewards but for correctness.
     """
     when = PROCESSES.Value("d", 0.0)
-    process = PROCESSES.Process(target=_run, args=(recipe, argv, os.getcwd(), moment, int(sent), reward, when))
+    process = PROCESSES.Process(target=_run, args=(recipe, argv, place, moment, int(sent), reward, when))
     process.start()
     process.join(120)
     took = time.time() - when.value
-    assert process.exitcode is not None, Path("log.txt").read_text()
-    return process.exitcode, Path("log.txt").read_text(), took
+    log = (place / "log.txt").read_text()
+    assert process.exitcode is not None, log
+    return process.exitcode, log, took
 
 
-def seconds_of(part: str) -> list[float]:
-    """How long the parts of this name took in the last run that was not killed here."""
-    return json.loads(Path("parts.json").read_text())[part]
+def seconds_of(part: str, place: Path) -> list[float]:
+    """How long the parts of this name took in the run in the folder `place`, which came to its end."""
+    return json.loads((place / "parts.json").read_text())[part]
 
 
-def _run(recipe, argv, folder, moment, sent, reward, when):
-    os.chdir(folder)
+def _run(recipe, argv, place, moment, sent, reward, when):
+    os.chdir(place)
     log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)

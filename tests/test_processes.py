@@ -155,12 +155,13 @@ def test_where_one_process_dies_the_others_end_too_and_the_run_goes_on():
     assert not [worker for worker in recipes if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_ctrl_c_stops_all_of_them_after_the_same_step_and_saves_it():
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_stops_all_of_them_after_the_same_step_and_saves_it(sent, code):
     process = start("recipes.grpo", *LONG, start_new_session=True)
     wait_for(METRICS, 2, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(process.pid, sent)  # as a terminal does, or Slurm
     output, _ = process.communicate(timeout=90)
-    assert process.returncode == 130, output
+    assert process.returncode == code, output
     assert output.count("the same command goes on from there.") == 1 and "Traceback" not in output
     last = rows_of(METRICS)[-1]["step"]
     assert (METRICS.parent / f"checkpoint-{last}" / "trainer_state.json").exists()

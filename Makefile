@@ -86,6 +86,9 @@ bench-report: $(INSTALLED)  ## time, memory and size of the report of a run of 1
 bench-live: $(INSTALLED)  ## what the live panel takes of a training step
 	$(PY) -m benchmarks.live_panel $(ARGS)
 
+bench-gpu: $(INSTALLED)  ## memory and tokens per second on cards of 8 to 24 GB; a tiny model without a GPU
+	$(PY) -m benchmarks.gpu $(ARGS)
+
 setup: $(INSTALLED)  ## only create .venv and install
 
 clean:  ## delete .venv and caches; runs/ stays
@@ -99,4 +102,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help test test-faults starter bench-overhead bench-ppo bench-rewards bench-sample bench-code bench-report bench-live report merge setup clean
+.PHONY: help test test-faults starter bench-overhead bench-ppo bench-rewards bench-sample bench-code bench-report bench-live bench-gpu report merge setup clean

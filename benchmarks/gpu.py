@@ -14,8 +14,9 @@ length, made beforehand, and samples nothing.
 
 A card is a hard cap on torch's allocator, set before anything is loaded: the card's size, in GiB as cards are sold,
 less what a CUDA context takes. "Out of memory" is a result and stays in the table. What lies outside the allocator,
-such as the paged state of bitsandbytes' optimizers, is seen as free memory of the device that is gone; if that takes a
-run over the card, the table says so. Other programs on the same GPU would be counted as well: let there be none.
+such as the paged state of bitsandbytes' optimizers, is seen as free memory of the device that is gone; a run that this
+takes over the card is measured once more, with a cap that leaves room for it, and if that does not help, the table says
+so. Other programs on the same GPU would be counted as well: let there be none.
 
 Tokens per second are completion tokens, generated and trained on, over whole steps without the first. They are those of
 the GPU that it ran on: a cap makes a card smaller, not slower.
@@ -100,6 +101,7 @@ MORE_SAVINGS = {
     "generating 32 at a time": {"generation_batch_size": 32},
     "Liger kernels": {"use_liger_kernel": True},
 }
+OVER = "over the card"
 NO_LIGER = "liger_kernel is not installed"
 
 ON_GPU = (
@@ -260,14 +262,14 @@ def machine_for(row: Row, context_gb: float) -> hardware.Machine:
     return hardware.Machine("cpu", "CPU", float(row.profile_gb), bf16=False)
 
 
-def limit_memory(cap_gb: int | None, context_gb: float) -> float | None:
-    """Let torch hold no more than a card of `cap_gb` GiB would; the limit in GB, None for none.
+def limit_memory(cap_gb: int | None, elsewhere_gb: float) -> float | None:
+    """Let torch hold what a card of `cap_gb` GiB has beside `elsewhere_gb` GB; the limit in GB, None for none.
 
     Libraries that ask how much is free, to place a model or to make room for it, hear what the card would have.
     """
     if cap_gb is None or not torch.cuda.is_available():
         return None
-    limit, total = cap_gb * GIB - context_gb * GB, torch.cuda.get_device_properties(0).total_memory
+    limit, total = cap_gb * GIB - elsewhere_gb * GB, torch.cuda.get_device_properties(0).total_memory
     if limit > total:
         raise InputError(f"This GPU holds {total / GB:.1f} GB, less than a card of {cap_gb} GB")
     torch.cuda.set_per_process_memory_fraction(limit / total)
@@ -275,9 +277,14 @@ def limit_memory(cap_gb: int | None, context_gb: float) -> float | None:
     return limit / GB
 
 
-def measure(row: Row, folder: str, model: str, steps: int, context_gb: float) -> dict:
-    """Train in this process; what it took. Out of memory is a finding, too."""
-    found = {"context_gb": context_gb, "limit_gb": limit_memory(row.cap_gb, context_gb)}
+def measure(row: Row, folder: str, model: str, steps: int, context_gb: float, outside_gb: float) -> dict:
+    """Train in this process; what it took. Out of memory is a finding, too.
+
+    Args:
+        context_gb (`float`): what a CUDA context takes, in GB.
+        outside_gb (`float`): what else the cap leaves room for outside torch's allocator, in GB.
+    """
+    found = {"context_gb": context_gb, "limit_gb": limit_memory(row.cap_gb, context_gb + outside_gb)}
     machine, task, taken = machine_for(row, context_gb), find_task(), Taken()
     flags = row.flags | ({} if machine.device == "cuda" else {"max_completion_length": TINY_TOKENS})
     given = {"model_name_or_path": model, **flags}
@@ -309,7 +316,7 @@ def measure(row: Row, folder: str, model: str, steps: int, context_gb: float) ->
     if found["outcome"] != "ran":
         return found
     if found["limit_gb"] and found["peak_gb"] > row.cap_gb * GIB / GB:
-        found["outcome"] = "over the card"
+        found["outcome"] = OVER
     if found.get("estimate_gb"):
         found["estimate_error"] = found["estimate_gb"] / found["peak_gb"] - 1
     completions = 2 * hardware.EXAMPLES_PER_STEP if row.recipe == "dpo" else hardware.COMPLETIONS_PER_STEP
@@ -456,9 +463,13 @@ def run_row(row: Row, folder: str, steps: int, context_gb: float) -> dict:
     if not model.exists():
         found, said = in_a_process(["--make_model", row.shape, model], folder)
     if "outcome" not in found:
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            asked = {"row": asdict(row), "folder": own, "model": str(model), "steps": steps, "context_gb": context_gb}
-            found, said = in_a_process(["--measure", json.dumps(asked)], own)
+        asked = {"row": asdict(row), "model": str(model), "steps": steps, "context_gb": context_gb, "outside_gb": 0.0}
+        for _ in range(2):
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                found, said = in_a_process(["--measure", json.dumps(asked | {"folder": own})], own)
+            if found["outcome"] != OVER:
+                break
+            asked["outside_gb"] = found["outside_gb"]  # once more, with room for that
     if found["outcome"].startswith("failed"):
         tqdm.write("\n".join(said.splitlines()[-TAIL:]), file=sys.stderr)
     return found

@@ -1,6 +1,7 @@
 """benchmarks/gpu.py: models of the real shape, one row end to end without a GPU, and tables with runs out of memory."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,6 +60,38 @@ def test_a_row_runs_end_to_end(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(gpu, "run_row", lambda *args: pytest.fail("it is there already"))
     gpu.main([*arguments, "--missing"])
+
+
+def test_a_cap_is_the_card_less_what_lies_elsewhere_and_libraries_hear_of_it(monkeypatch):
+    fractions = []
+    for name, fake in {
+        "is_available": lambda: True,
+        "get_device_properties": lambda device: SimpleNamespace(total_memory=100 * gpu.GIB),
+        "set_per_process_memory_fraction": fractions.append,
+        "memory_reserved": lambda: 2 * gpu.GIB,
+        "mem_get_info": torch.cuda.mem_get_info,  # put back afterwards
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    assert gpu.limit_memory(12, gpu.GIB / gpu.GB) == pytest.approx(11 * gpu.GIB / gpu.GB)
+    assert fractions == [pytest.approx(0.11)]
+    assert torch.cuda.mem_get_info() == (9 * gpu.GIB, 12 * gpu.GIB)
+    assert gpu.limit_memory(None, 0.5) is None
+    with pytest.raises(gpu.InputError, match="less than a card of 200 GB"):
+        gpu.limit_memory(200, 0.5)
+
+
+def test_a_run_over_its_card_is_measured_once_more_with_room_for_what_lies_outside(tmp_path, monkeypatch):
+    asked = []
+
+    def answer(command, folder):
+        asked.append(json.loads(command[1]))
+        return {"outcome": gpu.OVER if len(asked) == 1 else "ran", "outside_gb": 0.3}, ""
+
+    monkeypatch.setattr(gpu, "in_a_process", answer)
+    (tmp_path / "0.5B").mkdir()
+    row = gpu.rows(1, on_gpu=True)[0]
+    assert gpu.run_row(row, str(tmp_path), 2, 0.5)["outcome"] == "ran"
+    assert [one["outside_gb"] for one in asked] == [0.0, 0.3]
 
 
 def row_of(name: str, **found) -> dict:

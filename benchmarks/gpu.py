@@ -96,7 +96,7 @@ SAVINGS = {
     "paged 8-bit optimizer": {"optim": "adamw_torch"},
     "small passes": ONE_PASS,
 }
-# What it could save by, and does not.
+# What it could save by, and does not. (The head is computed in chunks whatever is set: TRL's trainer sees to it.)
 MORE_SAVINGS = {
     "generating 32 at a time": {"generation_batch_size": 32},
     "Liger kernels": {"use_liger_kernel": True},

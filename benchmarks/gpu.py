@@ -295,7 +295,7 @@ def measure(row: Row, folder: str, model: str, steps: int, context_gb: float, ou
         shared["generation_kwargs"] = {"min_new_tokens": length}
     try:
         if row.recipe == "bare":
-            bare(model, length, shared, task, taken)
+            bare(model, length, shared, task, taken, found)
         else:
             run_recipe(row.recipe, machine, given | shared, pairs_file(folder, length, steps), taken, found)
         found["outcome"] = "ran"
@@ -350,9 +350,10 @@ def run_recipe(name: str, machine: hardware.Machine, flags: dict, pairs: Path, t
     recipe.main.__wrapped__([f"--{key}={value}" for key, value in values.items()])  # without its words on memory
 
 
-def bare(model: str, length: int, settings: dict, task: recipes.tasks.Task, taken: Taken) -> None:
+def bare(model: str, length: int, settings: dict, task: recipes.tasks.Task, taken: Taken, found: dict) -> None:
     """A script as TRL's documentation has it: what is not said here is TRL's default."""
     on_cpu = not torch.cuda.is_available()
+    dtype = "float32" if on_cpu else "bfloat16"
     train, _ = task.load(None, None, 42)
     own = QLoRA()
     trainer = GRPOTrainer(
@@ -362,7 +363,7 @@ def bare(model: str, length: int, settings: dict, task: recipes.tasks.Task, take
             gradient_accumulation_steps=hardware.COMPLETIONS_PER_STEP // GRPOConfig.per_device_train_batch_size,
             num_generations=8,
             max_completion_length=length,
-            model_init_kwargs={"dtype": "float32" if on_cpu else "bfloat16"},
+            model_init_kwargs={"dtype": dtype},
             use_cpu=on_cpu,
             bf16=False if on_cpu else None,
             logging_steps=1,
@@ -372,6 +373,8 @@ def bare(model: str, length: int, settings: dict, task: recipes.tasks.Task, take
         callbacks=[taken],
         peft_config=LoraConfig(r=own.lora_r, lora_alpha=own.lora_alpha, target_modules="all-linear"),
     )
+    found["settings"] = {key: getattr(trainer.args, key, None) for key in OF_CONFIG}
+    found["settings"] |= {"load_in_4bit": False, "use_peft": True, "lora_r": own.lora_r, "dtype": dtype}
     trainer.train()
 
 
@@ -448,7 +451,7 @@ def run_rows(chosen: list[Row], steps: int, output: Path, results: dict) -> None
             found = {"outcome": NO_LIGER}
             if "use_liger_kernel" not in row.flags or importlib.util.find_spec("liger_kernel"):
                 found = run_row(row, folder, steps, context["context_gb"])
-            results["rows"][row.name] = rounded(asdict(row) | {"call": call} | found)
+            results["rows"][row.name] = rounded(asdict(row) | {"call": call, "steps": steps} | found)
             output.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(output, json.dumps(results, indent=2) + "\n")
             tqdm.write(told(results["rows"][row.name]), file=sys.stdout)

@@ -53,13 +53,13 @@ class SaveOnInterrupt(TrainerCallback):
         self.trainer, self.stopped, self._since = trainer, None, -math.inf
         self._handlers = {}
         self._in_step = False  # where nothing is lost that is not repeated
-        self._random = None
+        self._at_begin = None  # of the step: what is random, and the tokens before it
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self._random = random_states()
+        self._at_begin = random_states(), state.num_input_tokens_seen
         self._in_step = True
         if self.stopped == signal.SIGTERM and count() == 1:
             raise Preempted
@@ -82,10 +82,11 @@ class SaveOnInterrupt(TrainerCallback):
         try:
             yield
         except Preempted:
-            step = self.trainer.state.global_step
-            folder = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
-            if step and not (folder / "trainer_state.json").exists():
-                set_random_states(self._random)
+            state = self.trainer.state
+            folder = Path(self.trainer.args.output_dir) / f"checkpoint-{state.global_step}"
+            if state.global_step and not (folder / "trainer_state.json").exists():
+                states, state.num_input_tokens_seen = self._at_begin
+                set_random_states(states)
                 self.trainer._save_checkpoint(self.trainer.model, trial=None)
         finally:
             self.restore()

@@ -55,6 +55,8 @@ class Recorder(TrainerCallback):
         (self.run.folder / "after.json").unlink(missing_ok=True)  # of a model that is about to change
         kept = [row for row in read_metrics(self.run.folder) if row["step"] <= state.global_step]
         write_atomically(self.run.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        if kept and hasattr(self.trainer, "_total_train_tokens"):  # TRL would count anew, but for GRPO
+            self.trainer._total_train_tokens = kept[-1].get("num_tokens", 0)
         samples = self.run.folder / "samples"
         for file in (*samples.glob("step_*.jsonl"), *samples.glob("during_*.jsonl")):
             if int(file.stem.partition("_")[2]) > state.global_step:

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from recipes.tasks import Task
+from recipes.tasks import gsm8k
 
 # Recipes are imported once, in a process from which every run is forked.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -36,7 +36,7 @@ def run(recipe: str, argv: list[str], place: Path, moment=None, sent=signal.SIGK
 
     Args:
         moment (`tuple`): part, count from 0, and seconds, at which `sent` comes; None: never.
-        reward (`str`): a function of this file, in place of the task's rewards but for correctness.
+        reward (`str`): a function of this file, as a third reward of gsm8k.
     """
     when = PROCESSES.Value("d", 0.0)
     process = PROCESSES.Process(target=_run, args=(recipe, argv, place, moment, int(sent), reward, when))
@@ -87,7 +87,7 @@ def _run(recipe, argv, place, moment, sent, reward, when):
             owner = functools.reduce(getattr, owners, importlib.import_module(module))
             setattr(owner, name, told(part, getattr(owner, name)))
     if reward:
-        Task.reward_funcs = property(lambda task: [task.correctness, globals()[reward]])
+        gsm8k.task = gsm8k.task._and(globals()[reward], 1.0)
     importlib.import_module(f"recipes.{recipe}").main(argv)
     Path("parts.json").write_text(json.dumps(took))
 

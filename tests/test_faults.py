@@ -192,7 +192,7 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_it_is_intact(flag
         ("hangs", "hangs raised TimeoutError('no answer within 0.3 s (--reward_timeout)') on a whole batch"),
         ("raises", "raises raised ZeroDivisionError('in a reward') on row 0, judged None"),
         ("is_no_number", "is_no_number gave nan on row 0, judged None"),
-        ("is_too_short", "is_too_short raised ValueError('7 rewards for 8 completions') on a whole batch"),
+        ("is_too_short", "is_too_short raised ValueError('0 rewards for 1 completions') on row 0, judged None"),
         ("is_none", "before training: solving 4 held-out problems"),
     ],
 )

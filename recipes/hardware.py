@@ -20,6 +20,7 @@ class Machine:
     name: str
     free_gb: float  # GPU memory; main memory without a GPU
     bf16: bool  # bfloat16 in hardware
+    card_gb: float = 0.0  # all memory of the GPU, free or not
 
     def __str__(self) -> str:
         return f"{self.name}, {self.free_gb:.1f} GB free"
@@ -70,9 +71,9 @@ CHOSEN_BY_MACHINE = (
 def detect() -> Machine:
     """The machine that training would run on: the current CUDA device, else the CPU."""
     if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info()
+        free, card = torch.cuda.mem_get_info()
         bf16 = torch.cuda.get_device_capability()[0] >= 8
-        return Machine("cuda", torch.cuda.get_device_name(), free / 1e9, bf16)
+        return Machine("cuda", torch.cuda.get_device_name(), free / 1e9, bf16, card / 1e9)
     return cpu()
 
 

@@ -112,6 +112,7 @@ def begin(
     stop_on_sigterm()
     run.save("about.json", about(job))
     wait_for_all()  # until there is a folder
+    run.check_shared()
     if hasattr(config, "report_to") and getattr(args, "rounds", 1) == 1:  # each round is a run of its own
         set_up_tracking(config, run.folder, asked_for="report_to" in parser.given)
     return job
@@ -256,4 +257,4 @@ def train(
         )
         print(report_line(run.folder))
     wait_for_all()  # the first one has more to do
-    trainer.end()
+    trainer.accelerator.end_training()

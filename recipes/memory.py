@@ -75,7 +75,9 @@ def estimate_gb(model_config: PretrainedConfig, model_args, config, prompt_lengt
         weights *= 2  # a reference of its own
 
     tokens = prompt_length + config.max_completion_length
-    generated = getattr(config, "generation_batch_size", 0) / count() or config.per_device_eval_batch_size
+    generated = getattr(config, "generation_batch_size", 0) / count()
+    if not generated or getattr(config, "use_vllm", False):  # then the model itself writes evaluations only
+        generated = config.per_device_eval_batch_size
     generation = generated * tokens * 2 * layers * key_value_heads * head_size * width
     layer = width * (12 * hidden + 5 * inner_size)  # what one layer's backward pass keeps, a token
     kept = hidden * width if getattr(config, "gradient_checkpointing", False) else layer

@@ -26,6 +26,7 @@ from recipes.models import check_adapter, find_model, only_scores
 from recipes.run import is_run
 from recipes.samples import read_samples
 from recipes.tasks import Task
+from recipes.vllm import check_server, check_share, in_this_process, reserved_gb
 
 ROWS_NAMED = 5
 ROWS_TRIED = 8
@@ -87,10 +88,16 @@ def preflight(
     longest = sorted(train["question"], key=len)[-20:]
     rendered = [tokenizer.apply_chat_template(prompt_of(question), **template) for question in longest]
     prompt_length = max(len(tokenizer.encode(text, add_special_tokens=False)) for text in rendered)
+    if getattr(config, "use_vllm", False):
+        _check_vllm(train, model_config, model_args, config, tokenizer, template, machine)
     needed = estimate_gb(model_config, model_args, config, prompt_length)
     if needed:
         needed += sum(reward.weights_gb for reward in task.reward_funcs if isinstance(reward, LearnedReward))
     memory = f"about {needed:.1f}" if needed else "(not estimated for this architecture)"
+    reserved = reserved_gb(config, machine)
+    if needed and reserved:
+        memory = f"about {needed:.1f} and {reserved:.1f} for vLLM (--vllm_gpu_memory_utilization)"
+        needed += reserved
     generated = ""
     if hasattr(config, "generation_batch_size"):
         sizes = f"{config.generation_batch_size} completions = {prompts} prompts x {config.num_generations}"
@@ -104,9 +111,22 @@ def preflight(
     if needed and needed > machine.free_gb:
         print(
             f"warning: this run may need {needed - machine.free_gb:.1f} GB more than is free. Lower "
-            "--per_device_train_batch_size first, then --max_completion_length, or take a smaller model."
+            f"{'--vllm_gpu_memory_utilization or ' if reserved else ''}--per_device_train_batch_size first, then "
+            "--max_completion_length, or take a smaller model."
         )
     return Checked(tokenizer, train, held_out, rewards, samples)
+
+
+def _check_vllm(rows: Dataset, model_config, model_args, config, tokenizer, template: dict, machine) -> None:
+    """What vLLM has to hold: its copy of the weights, and a longest prompt with a whole completion."""
+    texts = [tokenizer.apply_chat_template(prompt, **template) for prompt in rows["prompt"]]
+    tokens = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) + config.max_completion_length
+    if in_this_process(config):
+        check_share(model_config, model_args, config, machine)
+        # The model's own limit is far longer, and memory for all of it is often more than vLLM's share.
+        config.vllm_max_model_length = config.vllm_max_model_length or tokens
+    name = model_args.model_name_or_path
+    check_server(config, find_model(name).base, name, tokens)
 
 
 def guarded(task: Task, prefill: str = "", seconds: float = 0) -> list[Callable]:

@@ -2,6 +2,7 @@
 
 from recipes import processes
 from recipes.errors import InputError, did_you_mean
+from recipes.vllm import check_vllm_settings
 
 ABOVE_ZERO = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
@@ -65,7 +66,9 @@ def check_settings(settings: dict) -> None:
         raise InputError("Samplers, evaluations and --rounds run as one process: start them without a launcher.")
     if settings["load_in_4bit"] and processes.shard():
         raise InputError("FSDP and ZeRO-3 take 16-bit weights only: add --load_in_4bit False, or drop --config_file.")
-    if settings["load_in_4bit"] and settings.get("use_vllm"):
+    if "vllm_mode" in settings:
+        check_vllm_settings(settings)
+    elif settings["load_in_4bit"] and settings.get("use_vllm"):  # a sampler's
         raise InputError(
             "4-bit weights and vLLM do not go together in TRL: add --load_in_4bit False, or drop --use_vllm."
         )

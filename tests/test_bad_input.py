@@ -235,10 +235,6 @@ def test_reward_weights_that_are_not_one_for_each_reward(refused):
     assert "--reward_weights has 1 values; give 2, for correctness_reward, think_format_reward" in sentence
 
 
-def test_four_bit_with_vllm(refused):
-    assert "4-bit weights and vLLM do not go together" in refused("--use_vllm")
-
-
 def test_output_folder_of_another_configuration(refused, capsys):
     run = ["--max_steps", "1", "--eval_samples", "0", "--output_dir", "runs/x", "--report_to", "none"]
     grpo.main(run)

@@ -231,6 +231,7 @@ def train(
         print(f"{saved} of {of}: the same command goes on from there.", flush=True)
         if is_first():
             print(report_line(run.folder))
+        wait_for_all()  # where one is gone, what started it may end the others, and one is still saving
         sys.exit(0 if interrupt.stopped == signal.SIGTERM else 130)
     after = held_out.evaluate_once("after") if solves else None
     figures |= measure_after()

@@ -3,6 +3,8 @@
     make grpo-gsm8k LAUNCH="--num_processes 2"
     make grpo-gsm8k LAUNCH="--config_file zero3 --num_processes 4"      # a file, or one that TRL ships by its name
     python -m recipes.launch --num_processes 2 -m recipes.grpo --task gsm8k
+    python -m recipes.launch --num_machines 2 --machine_rank 0 --main_process_ip node1 --main_process_port 29500 \
+        --num_processes 16 -m recipes.grpo --task gsm8k               # on the first of two machines
 
 What stands before -m is the launcher's: every flag of `accelerate launch`. What the launcher itself would add to the
 message of a recipe that stops is left out.
@@ -23,6 +25,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from recipes.errors import InputError, did_you_mean, exit_kindly, one_line, refuse
 
+OTHER_KINDS = {"--config_file", "--multi_gpu", "--use_fsdp", "--use_deepspeed"}  # accelerate wants one of them
+TO_SAVE = "600"  # seconds that the processes have for the step that a signal finds them in, and for its checkpoint
+
 
 @exit_kindly
 def main(argv: list[str] | None = None) -> None:
@@ -38,21 +43,46 @@ def main(argv: list[str] | None = None) -> None:
     if not torch.cuda.is_available():  # accelerate would want MPI
         os.environ["ACCELERATE_USE_CPU"] = "true"
         words = [word for word in words if word != "--cpu"]
-        words += [] if "--config_file" in words else ["--multi_gpu"]
     if not {"--num_machines", "--main_process_port", "--config_file"} & set(words):
         words += ["--main_process_port", "0"]  # a free one: two runs may begin at once
     warnings.filterwarnings("ignore", message="Port")  # where it finds another by itself
     args = parser.parse_args([*words, *argv[len(own) :]])
+    if not OTHER_KINDS & set(words):
+        check_machines(args)
+        if args.num_processes == 1:  # needs no launcher, whose part in signals and exit codes falls away
+            os.execv(sys.executable, [sys.executable, *argv[len(own) :]])
+        # By itself accelerate starts the processes of a machine without a GPU, or with one, as runs of their own.
+        args.multi_gpu = (args.num_machines or 1) > 1 or not torch.cuda.is_available() or args.multi_gpu
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", TO_SAVE)  # torch's 30 are less than a step on a GPU
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells its defaults
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the recipe has said why it stopped
     try:
         launch_command(args)
     except ChildFailedError as error:
         sys.exit(max((failure.exitcode for failure in error.failures.values()), default=1))
-    except ImportError as error:  # DeepSpeed, for one
+    except (ImportError, ValueError, ConnectionError) as error:  # DeepSpeed; flags that differ; a port that is taken
         raise InputError(f"{one_line(error)}") from error
     except SignalException as stop:
         sys.exit(0 if stop.sigval == signal.SIGTERM else 128 + stop.sigval)  # SIGTERM: they have saved
+
+
+def check_machines(args) -> None:
+    """Raises `InputError` where the flags of several machines do not make one run."""
+    machines = args.num_machines or 1
+    if machines == 1:
+        return
+    missing = [name for name in ("machine_rank", "main_process_ip", "num_processes") if getattr(args, name) is None]
+    if missing:
+        raise InputError(
+            f"--num_machines {machines} needs {' and '.join(f'--{name}' for name in missing)}: start the same command "
+            "on every machine, with --machine_rank 0 on the one that --main_process_ip names, 1 on the next and so on."
+        )
+    if not 0 <= args.machine_rank < machines:
+        raise InputError(f"--machine_rank {args.machine_rank} of {machines} machines: give 0 to {machines - 1}.")
+    if args.num_processes < 1 or args.num_processes % machines:
+        raise InputError(
+            f"--num_processes {args.num_processes} is that of all machines together: give a multiple of {machines}."
+        )
 
 
 def with_shipped_config(words: list[str]) -> list[str]:

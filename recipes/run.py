@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -41,6 +42,8 @@ FILES = (
 )
 
 GENERATOR = "trl-recipes report"  # by which a report is known as ours
+
+SHARED_WITHIN = 60  # seconds until a file of one machine is seen on the others: what NFS may keep of an older look
 
 LOCK = "_lock"  # not ".lock": the trainer uploads every file of the folder but those that begin with "_"
 
@@ -101,6 +104,17 @@ class Run:
             (self.folder / "samples").mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"--output_dir {self.folder} cannot be written: {error.strerror}.") from error
+
+    def check_shared(self) -> None:
+        """Raises `InputError` in a process that does not see what the first one has written, on another machine."""
+        end = time.monotonic() + SHARED_WITHIN
+        while not (self.folder / "about.json").exists():
+            if time.monotonic() > end:
+                raise InputError(
+                    f"{self.folder.absolute()} is not the same folder on all machines: give --output_dir a folder of a "
+                    "file system that they share."
+                )
+            time.sleep(1)
 
     def finish(self, **result) -> None:
         """Write result.json, by which a run is known to have ended."""

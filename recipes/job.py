@@ -29,6 +29,7 @@ from recipes.run import Run, is_worth_keeping
 from recipes.samples import is_samples
 from recipes.tasks import Task
 from recipes.tracking import check_trackers, set_up_tracking
+from recipes.vllm import keep_base
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")  # whose versions a report names
 
@@ -209,6 +210,8 @@ def train(
     """
     run, args = job.run, job.args
     correct_qlora(trainer.model, job.start)
+    if getattr(trainer, "use_vllm", False):
+        keep_base(trainer.model)
     held_out = HeldOut(run, trainer, job.config, job.checked, job.task, args.eval_temperature, args.calibration_samples)
     recorder = record(run, trainer, job.parser.trainer, args.watch)
     interrupt = save_on_interrupt(trainer)

@@ -11,6 +11,7 @@ import pytest
 import requests
 import torch
 from datasets import Dataset
+from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_client import VLLMClient
@@ -262,3 +263,22 @@ def test_the_weights_that_trl_hands_over_are_the_policys_and_no_other_adapters(m
     assert (copy.get_parameter(key) - untrained.get_parameter(key)).abs().max() > 1e-3
     for name, weight in base.items():
         torch.testing.assert_close(trainer.model.get_parameter(name).data, weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_merging_for_vllm_leaves_the_base_as_it_was(kept):
+    model = AutoModelForCausalLM.from_pretrained(STARTER_FOLDER, dtype=torch.bfloat16)
+    model = get_peft_model(model, ppo_two_processes.lora())
+    if kept:
+        vllm.keep_base(model)
+    named = dict(model.named_parameters())
+    base = {name: p.detach().clone() for name, p in named.items() if "base_layer" in name}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for name, parameter in named.items():
+            if "lora_B" in name:
+                parameter.data += 1e-3 * torch.randn(parameter.shape, generator=generator)
+        model.merge_adapter()
+        assert any(not torch.equal(named[name], weight) for name, weight in base.items())
+        model.unmerge_adapter()
+    assert all(torch.equal(named[name], weight) for name, weight in base.items()) == kept

@@ -31,7 +31,7 @@ except ImportError:  # Windows: nothing is locked
     fcntl = None
 
 from recipes.errors import InputError, one_line
-from recipes.processes import is_first
+from recipes.processes import is_first, together
 
 FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
 # --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
@@ -106,15 +106,15 @@ class Run:
             raise InputError(f"--output_dir {self.folder} cannot be written: {error.strerror}.") from error
 
     def check_shared(self) -> None:
-        """Raises `InputError` in a process that does not see what the first one has written, on another machine."""
+        """Raises `InputError`, in all of them, where a process of another machine does not see what the first wrote."""
         end = time.monotonic() + SHARED_WITHIN
-        while not (self.folder / "about.json").exists():
-            if time.monotonic() > end:
-                raise InputError(
-                    f"{self.folder.absolute()} is not the same folder on all machines: give --output_dir a folder of a "
-                    "file system that they share."
-                )
+        while not (seen := (self.folder / "about.json").exists()) and time.monotonic() < end:
             time.sleep(1)
+        if not all(together([seen])):
+            raise InputError(
+                f"{self.folder.absolute()} is not the same folder on all machines: give --output_dir a folder of a "
+                "file system that they share."
+            )
 
     def finish(self, **result) -> None:
         """Write result.json, by which a run is known to have ended."""

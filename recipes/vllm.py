@@ -83,7 +83,7 @@ def keep_base(model) -> None:
     """Let the base model be the same after every merge: TRL merges the adapter for vLLM, and takes it out again.
 
     In 16 bits what is left is not what was there: after 200 merges of an adapter that grows, on the miniature, noise of
-    a fifth of the adapter's own change, in a base that the saved adapter does not come with. The copy is in main memory.
+    a fifth of the adapter's own change, and the saved adapter does not come with that. The copy is in main memory.
     """
     if not isinstance(model, PeftModel) or shard():
         return

@@ -22,8 +22,8 @@ HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 PORT=$((10000 + SLURM_JOB_ID % 20000))
 PROCESSES=$((SLURM_JOB_NUM_NODES * ${SLURM_GPUS_ON_NODE:-1}))
 
-# Ten minutes before --time is over, which must be longer (USR1), and where a job of more weight takes the nodes (TERM, from Slurm itself),
-# the run ends its step and saves it. Then the job waits in line again, and goes on from there.
+# Ten minutes before --time is over, which must be longer (USR1), and where a job of more weight takes the nodes (TERM,
+# from Slurm itself), the run ends its step and saves it. Then the job waits in line again, and goes on from there.
 again=
 trap 'again=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
 

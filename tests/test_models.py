@@ -124,6 +124,39 @@ def test_an_adapter_without_weights_or_with_half_of_them_is_refused(another, ref
     assert f"{another} holds no adapter_model.safetensors" in refused("--model_name_or_path", another)
 
 
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path("ran"),)
+
+
+def test_an_adapter_is_never_unpickled(another, refused):
+    (another / "adapter_model.safetensors").unlink()
+    torch.save({"weight": Hostile()}, another / "adapter_model.bin")
+    assert "holds no adapter_model.safetensors" in refused("--model_name_or_path", another)
+    (another / "adapter_model.bin").rename(another / "adapter_model.safetensors")
+    assert "cannot be read" in refused("--model_name_or_path", another)
+    assert not Path("ran").exists()
+
+
+def test_code_that_comes_with_a_model_runs_only_where_that_is_asked_for(tmp_path, refused, capsys):
+    folder = shutil.copytree(STARTER_FOLDER, tmp_path / "hostile")
+    (folder / "theirs.py").write_text(
+        "from pathlib import Path\nPath('ran').touch()\n"
+        "from transformers import Qwen3Config as Config, PreTrainedTokenizerFast as Tokenizer\n"
+    )
+    theirs = {
+        "tokenizer_config.json": {"auto_map": {"AutoTokenizer": [None, "theirs.Tokenizer"]}},
+        "config.json": {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}},
+    }
+    for name, more in theirs.items():
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | more))
+        if name == "tokenizer_config.json":  # there is another that serves
+            sample.main(["--task", "word_problems", "--model_name_or_path", str(folder), "--dry_run"])
+    capsys.readouterr()
+    assert "trust_remote_code" in refused("--model_name_or_path", folder)
+    assert not Path("ran").exists()
+
+
 def test_a_run_that_has_saved_no_model_yet_is_refused(tmp_path, refused):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "given.yaml").write_text(FIRST_LINE + "{}")

@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from rewards.sandbox import SandboxError, find_sandbox
 
+collect_ignore = ["load_in_skypilot.py"]  # for SkyPilot's Python, which is another
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are of the CPU path, on a machine with a GPU too
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # faster on models this small, and several tests run at once
 settings.register_profile("busy machine", deadline=None)

@@ -106,13 +106,15 @@ def near_path(path: str | Path) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # By name, so that a script can be decorated without importing torch first.
-    return type(error).__name__ == "OutOfMemoryError"
+    # By name and words, so that a script can be decorated without importing torch first.
+    words = str(error)
+    named = type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and ("out of memory" in words or "ALLOC_FAILED" in words))
 
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether it is about a full disk or a full quota, whichever library has met it."""
-    texts = ("No space left", "Disk quota exceeded", "inline_container.cc")  # the last is what torch.save says
+    texts = ("No space left", "Disk quota exceeded", "unexpected pos")  # the last is what torch.save says
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in texts)
     before = error.__cause__ or error.__context__
     return full or (before is not None and is_disk_full(before))

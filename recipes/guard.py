@@ -1,11 +1,11 @@
 """A reward that cannot end a run: a row on which it raises, hangs or gives no number is reported and judged None."""
 
-import contextlib
 import logging
 import math
 import signal
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 
 from trl.trainer.utils import get_callable_name
 
@@ -73,8 +73,8 @@ class GuardedReward:
             name: [values[row] for row in rows] if isinstance(values, list) and len(values) == count else values
             for name, values in columns.items()
         }
-        with deadline(seconds):
-            rewards = list(self.reward(**selected, log_extra=lambda name, values: extra[name].extend(values)))
+        selected["log_extra"] = lambda name, values: extra[name].extend(values)
+        rewards = within(seconds, lambda: list(self.reward(**selected)))
         if len(rewards) != len(rows):
             raise ValueError(f"{len(rewards)} rewards for {len(rows)} completions")
         rewards = [None if value is None else float(value) for value in rewards]
@@ -99,29 +99,47 @@ class _TooLate(BaseException):
     """Not an `Exception`, which a reward may catch."""
 
 
-@contextlib.contextmanager
-def deadline(seconds: float):
-    """Raises `TimeoutError` where the block takes longer; 0 is no limit.
+def within(seconds: float, call: Callable):
+    """What `call()` returns; raises `TimeoutError` where it takes longer than `seconds`, of which 0 is no limit.
 
-    An alarm of the main thread: it ends loops, sleep and waiting, and not a C extension that never returns. In other
-    threads, and on Windows, nothing is limited.
+    It ends loops, sleep and waiting, and not a C extension that never returns. An alarm comes even where the
+    interpreter is busy in C; a reward may use the alarm itself, so that a thread asks as well, half a second later.
+    Outside the main thread, and on Windows, nothing is limited.
     """
     if not seconds or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return call()
+    active = True
 
     def late(number, frame):
-        raise _TooLate
+        if active:
+            raise _TooLate
 
-    handler = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # and every second after it: a loop may catch everything
+    def ask_again():
+        while not done.wait(1):  # every second: a loop may catch everything
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGVTALRM)
+
+    done = threading.Event()
+    second = threading.Timer(seconds + 0.5, ask_again)
+    second.daemon = True
+    handlers = {number: signal.signal(number, late) for number in (signal.SIGALRM, signal.SIGVTALRM)}
     try:
-        yield
+        second.start()
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+        try:
+            return call()
+        finally:
+            active = False
     except _TooLate:
+        active = False
         raise TimeoutError(f"no answer within {seconds:.3g} s (--reward_timeout)") from None
     finally:
+        active = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        second.cancel()
+        done.set()
+        second.join()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _is_judgement(value: float | None) -> bool:

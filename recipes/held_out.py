@@ -109,7 +109,7 @@ class _Following(TrainerCallback):
     def __init__(self, held_out: HeldOut):
         self.held_out = held_out
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_begin(self, args, state, control, **kwargs):  # of the next step, which can be given up
         rows, steps = self.held_out.checked.held_out, state.max_steps
         if len(rows) and state.global_step in {steps * part // MOMENTS for part in range(1, MOMENTS)}:
             samples = self.held_out.solve(rows.select(range(min(FOLLOWED, len(rows)))))

@@ -16,6 +16,8 @@ from recipes.errors import Preempted
 from recipes.processes import count
 
 AT_ONCE = 5  # seconds
+# What a trainer of ours or TRL's keeps from step to step beside its state, and PPO saves.
+OF_TRAINER = ("_step", "_buffered_inputs", "kl_coef")
 
 
 def save_on_interrupt(trainer) -> "SaveOnInterrupt":
@@ -27,20 +29,19 @@ def save_on_interrupt(trainer) -> "SaveOnInterrupt":
 
 def stop_on_sigterm() -> None:
     """Until the script ends, SIGTERM raises `Preempted`; not outside the main thread, where no signal arrives."""
+
+    def stop(number, frame):
+        raise Preempted
+
     with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGTERM, _preempted)
-
-
-def _preempted(number, frame):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough
-    raise Preempted
+        signal.signal(signal.SIGTERM, stop)
 
 
 class SaveOnInterrupt(TrainerCallback):
     """Ctrl-C once: finish this step, save a checkpoint, stop. Twice: stop at once.
 
     SIGTERM: give this step up, save the one before, stop. Whoever sends it waits for some seconds (Slurm 30), and a
-    step may take minutes. What is random goes back to where it was, so that the step is repeated as it would have been.
+    step may take minutes. What the step has changed goes back, so that it is repeated as it would have been.
 
     Several processes stop after the same step whichever it was, since none can leave the others alone in the middle of
     one; and take what comes from the terminal and from the launcher for once.
@@ -53,21 +54,24 @@ class SaveOnInterrupt(TrainerCallback):
         self.trainer, self.stopped, self._since = trainer, None, -math.inf
         self._handlers = {}
         self._in_step = False  # where nothing is lost that is not repeated
-        self._at_begin = None  # of the step: what is random, and the tokens before it
+        self._gave_up = False
+        self._after_step = None  # what the last one left
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        with contextlib.suppress(ValueError):  # outside the main thread no signal arrives
+            self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self._at_begin = random_states(), state.num_input_tokens_seen
         self._in_step = True
         if self.stopped == signal.SIGTERM and count() == 1:
-            raise Preempted
+            self._give_up()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self._in_step = False  # until the next one: an update, a log or a checkpoint is not left half done
 
     def on_step_end(self, args, state, control, **kwargs):
+        own = {name: getattr(self.trainer, name) for name in OF_TRAINER if hasattr(self.trainer, name)}
+        self._after_step = random_states(), state.num_input_tokens_seen, own
         if count() > 1:
             self.stopped = max(filter(None, gather_object([self.stopped])), default=None)
         if self.stopped:
@@ -82,11 +86,15 @@ class SaveOnInterrupt(TrainerCallback):
         try:
             yield
         except Preempted:
+            if not self._gave_up:  # it came while training was prepared
+                raise
             state = self.trainer.state
             folder = Path(self.trainer.args.output_dir) / f"checkpoint-{state.global_step}"
-            if state.global_step and not (folder / "trainer_state.json").exists():
-                states, state.num_input_tokens_seen = self._at_begin
+            if self._after_step and not (folder / "trainer_state.json").exists():
+                states, state.num_input_tokens_seen, own = self._after_step
                 set_random_states(states)
+                for name, value in own.items():
+                    setattr(self.trainer, name, value)
                 self.trainer._save_checkpoint(self.trainer.model, trial=None)
         finally:
             self.restore()
@@ -99,18 +107,21 @@ class SaveOnInterrupt(TrainerCallback):
             raise KeyboardInterrupt
         self.stopped, self._since = number, now
         if number == signal.SIGTERM and count() == 1:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is not to be disturbed
             say("\nSIGTERM: what this step has done is given up, the last one is saved.")
             if self._in_step:
-                self._in_step = False
-                raise Preempted
+                self._give_up()
             return
         if count() == 1:
-            self.restore()  # the second time means now
+            signal.signal(number, self._handlers[number])  # the second time means now
         say("\nStopping after this step, and saving it. Once more stops at once.")
 
+    def _give_up(self):
+        self._in_step, self._gave_up = False, True
+        raise Preempted
+
     def restore(self):
-        """The handlers that were there before."""
+        """The handlers that were there before; after SIGTERM it stays ignored, until the script ends."""
         for number, handler in self._handlers.items():
             if not (number == signal.SIGTERM == self.stopped):
                 signal.signal(number, handler)

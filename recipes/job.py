@@ -28,6 +28,7 @@ from recipes.resume import train_from
 from recipes.run import Run, is_worth_keeping
 from recipes.samples import is_samples
 from recipes.tasks import Task
+from recipes.tasks.loading import load_preferences
 from recipes.tracking import check_trackers, set_up_tracking
 from recipes.vllm import keep_base
 
@@ -154,25 +155,33 @@ def refuse_other_data(job: Job) -> None:
     run = job.run
     begun = of_first(run.load("about.json") if is_first() else None)
     goes_on = begun is not None and not run.replace and of_first(is_worth_keeping(run.folder))
-    if not goes_on or begun.get("data") in (None, fingerprint(job.checked)):  # None: of an older version
+    if not goes_on or begun.get("data") in (None, fingerprint(job)):  # None: of an older version
         return
     if not job.args.overwrite:
         raise InputError(
-            f"{run.folder} holds a run with other rows than {job.args.dataset_name or 'the data set'} has now: put "
+            f"{run.folder} holds a run with other rows than {source_of(job.args)} has now: put "
             "them back, give this one its own --output_dir, or replace the old one with --overwrite."
         )
     run.replace, run.result = True, None
 
 
-def fingerprint(checked: Checked) -> str | None:
+def source_of(args) -> str:
+    return getattr(args, "preferences", None) or args.dataset_name or "the data set"
+
+
+def fingerprint(job: Job) -> str | None:
     """What tells the rows that are trained and evaluated on from others; `None` where no model is asked."""
-    if checked.train is None:
+    if job.checked.train is None:
         return None
+    sets = [job.checked.train, job.checked.held_out]
+    if getattr(job.args, "preferences", None):
+        sets.append(load_preferences(job.args.preferences))
     found = hashlib.sha256()
-    for rows in (checked.train, checked.held_out):
-        found.update(json.dumps([rows["question"][:], rows["answer"][:]], default=str).encode())
-    for sample in checked.samples or ():
-        found.update(json.dumps([sample["question"], sample["completions"]]).encode())
+    for rows in sets:
+        for name in rows.column_names:
+            found.update(json.dumps([name, rows[name][:]], default=str).encode())
+    for sample in job.checked.samples or ():
+        found.update(json.dumps([sample["question"], sample["completions"], sample["rewards"]]).encode())
     return found.hexdigest()
 
 
@@ -188,7 +197,7 @@ def about(job: Job) -> dict:
         "rewards": dict(zip(job.task.reward_names, weights, strict=True)),
         "correctness": job.task.correctness.__name__,
         "format": job.task.format.__name__,
-        "data": fingerprint(job.checked),
+        "data": fingerprint(job),
     }
 
 

@@ -22,6 +22,7 @@ import torch
 from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from yaml import YAMLError
 
 from recipes.errors import InputError, did_you_mean, exit_kindly, one_line, refuse
 
@@ -33,13 +34,14 @@ TO_SAVE = "600"  # seconds that the processes have for the step that a signal fi
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     own = argv[: argv.index("-m")] if "-m" in argv else argv
+    given = [part for word in own for part in (word.split("=", 1) if word.startswith("--") else [word])]
     if "-m" not in argv or argv[-1] == "-m":
         raise InputError(
             "Name a recipe behind -m: python -m recipes.launch --num_processes 2 -m recipes.grpo --task gsm8k."
         )
     parser = launch_command_parser()
     parser.error = refuse
-    words = with_shipped_config(own)
+    words = with_shipped_config(given)
     if not torch.cuda.is_available():  # accelerate would want MPI
         os.environ["ACCELERATE_USE_CPU"] = "true"
         words = [word for word in words if word != "--cpu"]
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         launch_command(args)
     except ChildFailedError as error:
         sys.exit(max((failure.exitcode for failure in error.failures.values()), default=1))
-    except (ImportError, ValueError, ConnectionError) as error:  # DeepSpeed; flags that differ; a port that is taken
+    except (ImportError, ValueError, OSError, YAMLError) as error:  # DeepSpeed; flags that differ; a port; a file
         raise InputError(f"{one_line(error)}") from error
     except SignalException as stop:
         sys.exit(0 if stop.sigval == signal.SIGTERM else 128 + stop.sigval)  # SIGTERM: they have saved

@@ -113,12 +113,17 @@ def load_model(
             quantization.llm_int8_skip_modules = [SCORE_HEAD]
     with refused_settings(), suppress_seqcls_warning() if scores else contextlib.nullcontext():
         set_seed(config.seed)
-        model = create_model_from_path(
-            source.base,
-            quantization_config=quantization,
-            trust_remote_code=config.trust_remote_code,
-            **options,
-        )
+        try:
+            model = create_model_from_path(
+                source.base,
+                quantization_config=quantization,
+                trust_remote_code=config.trust_remote_code,
+                **options,
+            )
+        except RuntimeError as error:
+            if torch.cuda.is_available() and torch.cuda.memory_stats().get("num_ooms"):  # transformers hides it
+                raise torch.OutOfMemoryError(f"CUDA out of memory while loading: {error}") from error
+            raise
         if source.adapter:
             model = PeftModel.from_pretrained(model, source.adapter, is_trainable=trainable)
     correct_qlora(model)

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import torch
 from transformers import Trainer, TrainerState
+from trl import GRPOTrainer
+
+from recipes.ppo_trainer import PPOTrainer
 
 
 def train_from(trainer: Trainer, checkpoint: Path | None) -> None:
@@ -17,4 +21,19 @@ def train_from(trainer: Trainer, checkpoint: Path | None) -> None:
             trainer.state = state
             return
         print(f"Going on from step {state.global_step} of {state.max_steps}.", flush=True)
+        if isinstance(trainer, GRPOTrainer) and not isinstance(trainer, PPOTrainer):  # which does so by itself
+            pass_over_epochs(trainer, int(state.epoch + 1e-6))
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+
+
+def pass_over_epochs(trainer: GRPOTrainer, epochs: int) -> None:
+    """Let the rows come in the order of the epoch that is gone on with: TRL's sampler begins with the first one's."""
+    get_sampler = trainer._get_train_sampler
+
+    def get_later_sampler(*args):
+        sampler = get_sampler(*args)
+        for _ in range(epochs if sampler.shuffle else 0):
+            torch.randperm(sampler.num_samples, generator=sampler.generator)
+        return sampler
+
+    trainer._get_train_sampler = get_later_sampler

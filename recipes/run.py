@@ -11,7 +11,7 @@ checkpoint-*/    the last two states to resume from
 adapter/         the trained LoRA adapter
 curve.png        accuracy, format, length and entropy over the steps
 result.json      the figures, once the run has ended
-_lock            empty; held by the process that is at work here
+_lock            held by the process that is at work here
 """
 
 import json
@@ -20,10 +20,10 @@ import re
 import shutil
 import time
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 try:
     import fcntl
@@ -31,7 +31,7 @@ except ImportError:  # Windows: nothing is locked
     fcntl = None
 
 from recipes.errors import InputError, one_line
-from recipes.processes import is_first, together
+from recipes.processes import is_first, of_first, together
 
 FIRST_LINE = "# A run of trl-recipes. Deleted by --overwrite.\n"
 # --overwrite deletes these: first what makes a run look finished or resumable, last that by which it is known as ours.
@@ -41,6 +41,11 @@ FILES = (
     *("about.json", "config.yaml", "given.yaml"),
 )
 
+# Of a checkpoint: where the first is, the second must be.
+TOGETHER = (
+    *(("optimizer.pt", "scheduler.pt"), ("scheduler.pt", "optimizer.pt")),
+    ("adapter_config.json", "adapter_model.safetensors"),
+)
 GENERATOR = "trl-recipes report"  # by which a report is known as ours
 
 SHARED_WITHIN = 60  # seconds until a file of one machine is seen on the others: what NFS may keep of an older look
@@ -69,6 +74,7 @@ class Run:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--output_dir {folder} is a file: choose a folder.")
         self.replace, self.changed, self.lock = False, [], None
+        self.mark = str(time.time_ns())  # of this start of the run
         if holds_files(self.folder):
             if not is_run(self.folder):
                 raise InputError(f"{folder} holds files that are no run of ours: choose another --output_dir.")
@@ -95,6 +101,9 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = lock(self.folder)  # for as long as this process lives
+            self.lock.truncate(0)
+            self.lock.write(self.mark)
+            self.lock.flush()
             if self.replace:
                 delete_run(self.folder)
             elif self.changed:  # a run that never took a step leaves at most an evaluation behind
@@ -107,8 +116,8 @@ class Run:
 
     def check_shared(self) -> None:
         """Raises `InputError`, in all of them, where a process of another machine does not see what the first wrote."""
-        end = time.monotonic() + SHARED_WITHIN
-        while not (seen := (self.folder / "about.json").exists()) and time.monotonic() < end:
+        end, mark, file = time.monotonic() + SHARED_WITHIN, of_first(self.mark), self.folder / LOCK
+        while not (seen := file.exists() and file.read_text() == mark) and time.monotonic() < end:
             time.sleep(1)
         if not all(together([seen])):
             raise InputError(
@@ -180,13 +189,18 @@ def broken_file(checkpoint: Path) -> str | None:
     try:
         file = checkpoint / "trainer_state.json"  # the trainer writes it last
         json.loads(file.read_text(encoding="utf-8"))
+        for one, other in TOGETHER:
+            if (checkpoint / one).exists() and not (checkpoint / other).exists():
+                return other
+        for file in checkpoint.rglob("*.json"):
+            json.loads(file.read_text(encoding="utf-8"))
         for file in checkpoint.rglob("*.safetensors"):
             safe_open(file, "np").keys()  # the sizes in its head are those of the file
         for file in (*checkpoint.rglob("*.pt"), *checkpoint.rglob("*.pth")):
             with ZipFile(file) as archive:
                 if archive.testzip():
                     return file.name
-    except (OSError, ValueError, SafetensorError, BadZipFile):
+    except Exception:  # zipfile raises many kinds
         return file.name
     return None
 

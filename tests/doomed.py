@@ -28,6 +28,8 @@ PARTS = {
     "evaluation": ["recipes.held_out:HeldOut.evaluate_once", "recipes.held_out:HeldOut.solve"],
     "report": ["recipes.job:plot_curve", "recipes.job:report_line"],
     "step": ["transformers:Trainer.training_step"],
+    "setup": ["transformers:Trainer.create_scheduler"],
+    "loading": ["transformers:Trainer._load_from_checkpoint"],
 }
 
 
@@ -42,10 +44,11 @@ def run(recipe: str, argv: list[str], place: Path, moment=None, sent=signal.SIGK
     process = PROCESSES.Process(target=_run, args=(recipe, argv, place, moment, int(sent), reward, when))
     process.start()
     process.join(120)
-    took = time.time() - when.value
+    took, code = time.time() - when.value, process.exitcode
+    process.kill()
     log = (place / "log.txt").read_text()
-    assert process.exitcode is not None, log
-    return process.exitcode, log, took
+    assert code is not None, log
+    return code, log, took
 
 
 def seconds_of(part: str, place: Path) -> list[float]:
@@ -65,14 +68,19 @@ def _run(recipe, argv, place, moment, sent, reward, when):
         def wrapped(*args, **kwargs):
             if "evaluation" in inside:  # generates as well
                 return function(*args, **kwargs)
+            timer = None
             if moment and moment[:2] == (part, len(took[part])):
-                threading.Timer(moment[2], end).start()
+                timer = threading.Timer(moment[2], end)
+                timer.start()
             inside.append(part)
             started = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
                 took[inside.pop()].append(time.perf_counter() - started)
+                if timer and not when.value:  # faster than the run that the moment is taken from
+                    timer.cancel()
+                    end()
 
         return wrapped
 

@@ -12,7 +12,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import doomed
@@ -22,10 +21,11 @@ from safetensors import safe_open
 
 from recipes.record import read_metrics
 from recipes.run import broken_file
+from recipes.stages import made_and_locked
 
 pytestmark = pytest.mark.faults
 
-STEPS = 5
+STEPS = 6
 MOMENTS = int(os.environ.get("FAULTS", 5))
 RUN = Path("runs/it")
 ROOT = Path(__file__).parents[1]
@@ -36,15 +36,16 @@ OF_THE_CLOCK = {"minutes", "peak_memory_gb", "step_time", "runtime", "samples_pe
 
 @pytest.fixture(scope="session")
 def flags(tmp_path_factory):
-    """Of a run of five steps, a second or two long."""
+    """Of a run of a few seconds: six steps of two passes each, and more than one epoch."""
     data = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    numbers = [(n, m) for n in range(2, 22) for m in range(2, 12)]
+    numbers = [(n, m) for n in range(2, 6) for m in range(2, 7)]
     rows = [{"question": f"Tom has {n}. Tom gets {m}. How many?", "answer": str(n + m)} for n, m in numbers]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = ["--task", "gsm8k", "--dataset_name", data, "--output_dir", "runs/it", "--report_to", "none"]
     steps = ["--max_steps", STEPS, "--save_steps", 2, "--seed", 7, "--eval_samples", 4, "--calibration_samples", 0]
-    small = ["--per_device_train_batch_size", 8, "--num_generations", 4, "--max_completion_length", 24]
-    sampled = {"dpo": ["--sample_prompts", 32]}
+    small = ["--per_device_train_batch_size", 4, "--gradient_accumulation_steps", 2]
+    small += ["--num_generations", 2, "--max_completion_length", 24]
+    sampled = {"dpo": ["--num_generations", 8]}
     return lambda recipe: [str(word) for word in (*task, *steps, *small, *sampled.get(recipe, []))]
 
 
@@ -103,10 +104,10 @@ def check_whole(place: Path, like: Path | None = None) -> None:
         }
 
 
-def moments(seed: str, parts: list[str], whole: Path) -> list[tuple]:
+def moments(count: int, seed: str, parts: list[str], whole: Path) -> list[tuple]:
     """Random moments, as many of each part of the run as of the others."""
     chance, found = random.Random(seed), []
-    for number in range(MOMENTS):
+    for number in range(count):
         part = parts[number % len(parts)]
         seconds = doomed.seconds_of(part, whole)
         nth = chance.randrange(len(seconds))
@@ -124,7 +125,7 @@ def test_the_same_seed_gives_the_same_run(recipe, flags, whole, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_after_kill_9_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(recipe, flags, whole, tmp_path):
     parts = ["saving", "generation", "report", "update", "evaluation"]
-    for number, moment in enumerate(moments(recipe, parts, whole(recipe))):
+    for number, moment in enumerate(moments(MOMENTS, recipe, parts, whole(recipe))):
         (place := tmp_path / str(number)).mkdir()
         code, log, _ = doomed.run(recipe, flags(recipe), place, moment)
         assert code == -signal.SIGKILL, (moment, log)
@@ -135,13 +136,16 @@ def test_after_kill_9_at_any_moment_the_same_command_ends_as_if_nothing_had_happ
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_sigterm_saves_the_last_step_at_once_and_ends_with_0(recipe, flags, whole, tmp_path):
-    parts = ["generation", "step", "saving", "evaluation"]
-    for number, moment in enumerate(moments(f"{recipe} again", parts, whole(recipe))):
+    parts = ["step", "saving", "setup", "evaluation", "generation"]
+    for number, moment in enumerate(moments(MOMENTS - MOMENTS // 3, f"{recipe} again", parts, whole(recipe))):
         (place := tmp_path / str(number)).mkdir()
         code, log, seconds = doomed.run(recipe, flags(recipe), place, moment, sent=signal.SIGTERM)
         assert code == 0 and seconds < 10, (moment, log)
         assert "the same command goes on from there." in log or "run the same command to go on." in log, (moment, log)
         assert "Traceback" not in log and not (place / RUN / "result.json").exists(), (moment, log)
+        if number == 0:  # and once more, while it goes on
+            code, log, _ = doomed.run(recipe, flags(recipe), place, ("loading", 0, 0), sent=signal.SIGTERM)
+            assert code == 0 and not (place / RUN / "result.json").exists(), (moment, log)
         logged = [row["step"] for row in read_metrics(place / RUN)]
         if moment[0] in ("generation", "step") and logged:
             assert not broken_file(place / RUN / f"checkpoint-{logged[-1]}"), (moment, log)
@@ -158,7 +162,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(flags, whole, tmp_path):
     last.write_bytes(last.read_bytes()[:-1000])
     code, log, _ = doomed.run("grpo", flags("grpo"), tmp_path)
     assert f"checkpoint-{STEPS} is not whole (optimizer.pt): it is deleted.\n" in log
-    assert f"Going on from step 4 of {STEPS}." in log
+    assert f"Going on from step {STEPS - 2} of {STEPS}." in log
     check_whole(tmp_path, like=whole("grpo"))
 
 
@@ -205,17 +209,8 @@ def test_a_reward_of_any_fault_ends_no_run(reward, said, flags, tmp_path):
 
 
 def test_of_two_runs_in_one_folder_the_second_is_refused(flags, tmp_path):
-    long = [*flags("grpo"), "--max_steps", "500"]
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    first = subprocess.Popen(
-        [sys.executable, "-m", "recipes.grpo", *long], env=os.environ | {"PYTHONPATH": str(ROOT)}, **streams
-    )
-    try:
-        while not (tmp_path / RUN / "about.json").exists():
-            assert first.poll() is None
-            time.sleep(0.1)
-        code, log, _ = doomed.run("grpo", long, tmp_path)
-        assert code == 2 and log.endswith("error: Another process is at work in runs/it: wait for it, or end it.\n")
-    finally:
-        first.kill()
-        first.wait()
+    with made_and_locked(tmp_path / RUN):  # as a run does
+        code, log, _ = doomed.run("grpo", flags("grpo"), tmp_path)
+    assert code == 2 and log.endswith("error: Another process is at work in runs/it: wait for it, or end it.\n"), log
+    code, log, _ = doomed.run("grpo", flags("grpo"), tmp_path)
+    assert code == 0, log

@@ -2,14 +2,16 @@
 
 import logging
 import math
+import random
 import re
 import signal
 import threading
 import time
+from collections import Counter
 
 import pytest
 
-from recipes.guard import GuardedReward, deadline
+from recipes.guard import GuardedReward, within
 from rewards.correctness import correctness_reward
 from rewards.sandbox import SandboxError
 
@@ -155,8 +157,43 @@ def test_a_row_on_which_it_hangs_is_reported_and_judged_none(hang, caplog):
 
 
 def test_what_catches_everything_is_stopped_all_the_same():
-    with pytest.raises(TimeoutError), deadline(0.1):
-        catches_everything()
+    with pytest.raises(TimeoutError):
+        within(0.1, catches_everything)
+
+
+def uses_the_alarm_itself():
+    signal.signal(signal.SIGALRM, handler := signal.signal(signal.SIGALRM, lambda number, frame: None))
+    signal.alarm(5)
+    signal.alarm(0)  # and with it everybody's
+    assert handler
+    time.sleep(60)
+
+
+def test_what_uses_the_alarm_itself_is_stopped_all_the_same():
+    handlers = [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGVTALRM)]
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        within(0.1, uses_the_alarm_itself)
+    assert time.monotonic() - started < 10
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGVTALRM)]
+
+
+def test_what_ends_at_its_deadline_ends_with_a_value_or_a_timeout():
+    chance, found = random.Random(0), Counter()
+    for _ in range(2000):
+
+        def call(seconds=0.0005 + chance.uniform(-5e-5, 2e-5)):
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                pass
+            return "value"
+
+        try:
+            found[within(0.0005, call)] += 1
+        except TimeoutError:
+            found["late"] += 1
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert found["value"] and found["late"] and found.total() == 2000
 
 
 def test_in_another_thread_nothing_is_limited():

@@ -58,7 +58,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import recipes.tasks
 from recipes import hardware, preflight
-from recipes.errors import InputError, did_you_mean, exit_kindly, one_line, refuse
+from recipes.errors import InputError, did_you_mean, exit_kindly, is_out_of_memory, one_line, refuse
 from recipes.job import PACKAGES
 from recipes.memory import GB, estimate_gb
 from recipes.qlora import QLoRA
@@ -105,7 +105,7 @@ OVER = "over the card"
 NO_LIGER = "liger_kernel is not installed"
 
 ON_GPU = (
-    "GB are 10^9 bytes, a card is as many GiB. allocated, reserved: torch's peak, loading included; in all: reserved, "
+    "GB are 10^9 bytes; a card is as many GiB, a claim's limit is in GB. allocated, reserved: torch's peak, loading included; in all: reserved, "
     "the CUDA context and what lies outside torch's allocator; needed: allocated and outside. error: the preflight's "
     "estimate against in all. Tokens per second are this GPU's, not the card's."
 )
@@ -132,8 +132,9 @@ class Row:
     recipe: str  # grpo, ppo, dpo, or bare: a script without the recipes
     shape: str
     profile_gb: int  # the card whose settings it takes, in GiB
-    cap_gb: int | None  # the card that it has to fit, in GiB; None: the whole GPU
+    cap_gb: int | None  # the card that it has to fit, in `unit`; None: the whole GPU
     flags: dict = field(default_factory=dict)
+    unit: float = GIB  # as cards are sold; a claim is in GB
 
 
 def rows(rounds: int, on_gpu: bool) -> list[Row]:
@@ -145,7 +146,7 @@ def rows(rounds: int, on_gpu: bool) -> list[Row]:
     for shape, cap in (("1.5B", 5), ("7B", 12)):
         name = f"{shape.lower()}-{cap}gb"
         flags = SMALLEST_PASSES | {"num_generations": 8, "max_completion_length": 512}
-        found.append(Row(name, "claims", "GRPO, 8 x 512 tokens", "grpo", shape, 12, cap, flags))
+        found.append(Row(name, "claims", "GRPO, 8 x 512 tokens", "grpo", shape, 12, cap, flags, unit=GB))
 
     everything = functools.reduce(dict.__or__, SAVINGS.values())
     but_passes = {name: value for name, value in everything.items() if name not in ONE_PASS}
@@ -262,18 +263,18 @@ def machine_for(row: Row, context_gb: float) -> hardware.Machine:
     return hardware.Machine("cpu", "CPU", float(row.profile_gb), bf16=False)
 
 
-def limit_memory(cap_gb: int | None, elsewhere_gb: float) -> float | None:
-    """Let torch hold what a card of `cap_gb` GiB has beside `elsewhere_gb` GB; the limit in GB, None for none.
+def limit_memory(cap_gb: int | None, elsewhere_gb: float, unit: float = GIB) -> float | None:
+    """Let torch hold what a card of `cap_gb` times `unit` bytes has beside `elsewhere_gb` GB; the limit in GB, None for none.
 
     Libraries that ask how much is free, to place a model or to make room for it, hear what the card would have.
     """
     if cap_gb is None or not torch.cuda.is_available():
         return None
-    limit, total = cap_gb * GIB - elsewhere_gb * GB, torch.cuda.get_device_properties(0).total_memory
+    limit, total = cap_gb * unit - elsewhere_gb * GB, torch.cuda.get_device_properties(0).total_memory
     if limit > total:
         raise InputError(f"This GPU holds {total / GB:.1f} GB, less than a card of {cap_gb} GB")
     torch.cuda.set_per_process_memory_fraction(limit / total)
-    torch.cuda.mem_get_info = lambda device=None: (int(limit) - torch.cuda.memory_reserved(), cap_gb * GIB)
+    torch.cuda.mem_get_info = lambda device=None: (int(limit) - torch.cuda.memory_reserved(), int(cap_gb * unit))
     return limit / GB
 
 
@@ -284,7 +285,7 @@ def measure(row: Row, folder: str, model: str, steps: int, context_gb: float, ou
         context_gb (`float`): what a CUDA context takes, in GB.
         outside_gb (`float`): what else the cap leaves room for outside torch's allocator, in GB.
     """
-    found = {"context_gb": context_gb, "limit_gb": limit_memory(row.cap_gb, context_gb + outside_gb)}
+    found = {"context_gb": context_gb, "limit_gb": limit_memory(row.cap_gb, context_gb + outside_gb, row.unit)}
     machine, task, taken = machine_for(row, context_gb), find_task(), Taken()
     flags = row.flags | ({} if machine.device == "cuda" else {"max_completion_length": TINY_TOKENS})
     given = {"model_name_or_path": model, **flags}
@@ -300,7 +301,7 @@ def measure(row: Row, folder: str, model: str, steps: int, context_gb: float, ou
             run_recipe(row.recipe, machine, given | shared, pairs_file(folder, length, steps), taken, found)
         found["outcome"] = "ran"
     except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
+        if not is_out_of_memory(error):
             raise
         found |= {"outcome": "out of memory", "while": f"step {len(taken.ends) + 1}" if taken.loaded else "loading"}
 
@@ -315,7 +316,7 @@ def measure(row: Row, folder: str, model: str, steps: int, context_gb: float, ou
         found["needed_gb"] = found["peak_gb"] = peak_resident()
     if found["outcome"] != "ran":
         return found
-    if found["limit_gb"] and found["peak_gb"] > row.cap_gb * GIB / GB:
+    if found["limit_gb"] and found["peak_gb"] > row.cap_gb * row.unit / GB:
         found["outcome"] = OVER
     if found.get("estimate_gb"):
         found["estimate_error"] = found["estimate_gb"] / found["peak_gb"] - 1
@@ -440,7 +441,7 @@ def in_a_process(command: list, folder: str) -> tuple[dict, str]:
 
 def run_rows(chosen: list[Row], steps: int, output: Path, results: dict) -> None:
     """Measure each of `chosen` and write it to `output` at once, so that a call that is ended loses one row only."""
-    call = time.strftime("%Y-%m-%d %H:%M:%S")
+    call, versions = time.strftime("%Y-%m-%d %H:%M:%S"), {name: version(name) for name in PACKAGES}
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as folder:
         context = {"context_gb": 0.0}
         if torch.cuda.is_available():
@@ -451,7 +452,9 @@ def run_rows(chosen: list[Row], steps: int, output: Path, results: dict) -> None
             found = {"outcome": NO_LIGER}
             if "use_liger_kernel" not in row.flags or importlib.util.find_spec("liger_kernel"):
                 found = run_row(row, folder, steps, context["context_gb"])
-            results["rows"][row.name] = rounded(asdict(row) | {"call": call, "steps": steps} | found)
+            results["rows"][row.name] = rounded(
+                asdict(row) | {"call": call, "versions": versions, "steps": steps} | found
+            )
             output.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(output, json.dumps(results, indent=2) + "\n")
             tqdm.write(told(results["rows"][row.name]), file=sys.stdout)
@@ -647,7 +650,6 @@ def main(argv: list[str] | None = None) -> None:
     if args.missing:
         done = {name for name, row in results["rows"].items() if not row["outcome"].startswith("failed")}
         chosen = [row for row in chosen if row.name not in done]
-    results["versions"] = {name: version(name) for name in PACKAGES}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended, and the models are deleted
     run_rows(chosen, args.steps, output, results)
     print_tables(results, order)

@@ -46,7 +46,7 @@ def refused_settings(who: str = "The trainer"):
     except InputError:
         raise
     except Exception as error:  # libraries raise many kinds
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise InputError(f"{who} refuses these settings: {type(error).__name__}: {one_line(error)}") from error
 
@@ -105,7 +105,7 @@ def near_path(path: str | Path) -> str:
     return f" Did you mean {there[near[0]]}?" if near else ""
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     # By name and words, so that a script can be decorated without importing torch first.
     words = str(error)
     named = type(error).__name__ == "OutOfMemoryError"
@@ -150,7 +150,7 @@ def exit_kindly(main):
             print(f"\n{STOPPED}", file=sys.stderr)
             sys.exit(0)
         except Exception as error:
-            advice = OUT_OF_MEMORY if _is_out_of_memory(error) else NO_SPACE if is_disk_full(error) else None
+            advice = OUT_OF_MEMORY if is_out_of_memory(error) else NO_SPACE if is_disk_full(error) else None
             if not advice:
                 raise
             print(f"error: {advice}", file=sys.stderr)

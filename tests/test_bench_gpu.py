@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
+import recipes.tasks
 from benchmarks import gpu
 from recipes import hardware
 
@@ -25,7 +26,8 @@ def test_a_card_takes_the_model_of_its_profile():
     assert [gpu.shape_for(card) for card in (8, 12, 16, 24)] == ["0.5B", "1.5B", "1.5B", "3B"]
 
 
-def test_prompts_have_about_200_tokens_and_random_tokens_decode_to_nothing():
+def test_prompts_have_about_200_tokens_and_random_tokens_decode_to_nothing(monkeypatch):
+    monkeypatch.setattr(recipes.tasks, "__path__", [*recipes.tasks.__path__])  # where its task is added
     task, tokenizer = gpu.find_task(), gpu.make_tokenizer()
     rows, _ = task.load(None, None, 42)
     asked = [tokenizer.apply_chat_template(task.prompt(q), add_generation_prompt=True) for q in rows["question"]]
@@ -76,6 +78,7 @@ def test_a_cap_is_the_card_less_what_lies_elsewhere_and_libraries_hear_of_it(mon
     assert fractions == [pytest.approx(0.11)]
     assert torch.cuda.mem_get_info() == (9 * gpu.GIB, 12 * gpu.GIB)
     assert gpu.limit_memory(None, 0.5) is None
+    assert gpu.limit_memory(5, 0.5, gpu.GB) == pytest.approx(4.5)
     with pytest.raises(gpu.InputError, match="less than a card of 200 GB"):
         gpu.limit_memory(200, 0.5)
 

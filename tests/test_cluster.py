@@ -64,7 +64,9 @@ def test_two_machines_make_one_run(tmp_path, write_jsonl, problems):
     assert json.loads((folder / "about.json").read_text())["processes"] == 2
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [step["step"] for step in steps] == [1, 2]
-    assert len((folder / "samples" / "step_000001.jsonl").read_text().splitlines()) == 16
+    samples = [json.loads(line) for line in (folder / "samples" / "step_000001.jsonl").read_text().splitlines()]
+    asked = [sample["prompt"][-1]["content"] for sample in samples]
+    assert sorted(map(asked.count, set(asked))) == [8, 8]
     assert "The report is " in first and "preflight" not in second and "The report is " not in second
 
 

@@ -94,6 +94,7 @@ def test_only_the_adapter_is_trained(monkeypatch, write_jsonl):
     assert all(".lora_" in name for name, p in trainer.model.named_parameters() if p.requires_grad)
 
 
+@pytest.mark.faults
 def test_a_crash_while_sampling_and_another_while_training_change_nothing(whole, monkeypatch, capsys):
     run, _ = whole
     write, step = sample.write, DPOTrainer.training_step

@@ -196,29 +196,7 @@ def wait_for_step(run: Path, step: int, process) -> None:
         time.sleep(0.02)
 
 
-def test_after_kill_9_the_same_command_goes_on_and_ends_as_if_nothing_had_happened():
-    run = Path("runs/grpo-word_problems")
-    first = start()
-    wait_for_step(run, 3, first)
-    first.kill()
-    first.wait()
-    assert not (run / "result.json").exists() and list(run.glob("checkpoint-*"))
-    before = (run / "before.json").read_text()
-
-    output, _ = (second := start()).communicate(timeout=300)
-    assert second.returncode == 0, output
-    assert "before training: solving" not in output  # it was measured already
-    assert (run / "before.json").read_text() == before
-    assert logged_steps(run) == list(range(1, 11))
-    assert json.loads((run / "result.json").read_text())["steps"] == 10
-
-    grpo.main([*WITHOUT_WANDB, *STEPS, "--output_dir", "runs/whole"])
-    rows = [[json.loads(line) for line in (r / "metrics.jsonl").open()] for r in (run, Path("runs/whole"))]
-    assert [row["reward"] for row in rows[0]] == [row["reward"] for row in rows[1]]
-    minutes = [row["minutes"] for row in rows[0]]
-    assert minutes == sorted(minutes)
-
-
+@pytest.mark.faults
 def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on(capsys):
     run = Path("runs/grpo-word_problems")
     first = start("--save_steps", "100")
@@ -237,6 +215,7 @@ def test_ctrl_c_saves_a_checkpoint_first_and_says_how_to_go_on(capsys):
     assert logged_steps(run) == list(range(1, 11))
 
 
+@pytest.mark.faults
 def test_a_run_goes_on_with_the_rows_that_it_was_begun_with(write_jsonl, monkeypatch, capsys):
     rows = [{"question": f"Tom has {n}. Tom gets 3. How many?", "answer": str(n + 3)} for n in range(2, 66)]
     flags = [*WITHOUT_WANDB, "--max_steps", "4", "--eval_samples", "0", "--dataset_name", str(write_jsonl(rows))]
@@ -260,6 +239,7 @@ def test_a_run_goes_on_with_the_rows_that_it_was_begun_with(write_jsonl, monkeyp
 
 
 @pytest.mark.parametrize("lost", [["result.json"], ["result.json", "after.json"]])
+@pytest.mark.faults
 def test_a_crash_after_the_last_step_trains_no_step_more(lost, capsys):
     run = Path("runs/grpo-word_problems")
     grpo.main([*WITHOUT_WANDB, "--max_steps", "2"])

@@ -144,6 +144,7 @@ def catches_everything():
 
 
 @pytest.mark.parametrize("hang", [loops, backtracks, waits])
+@pytest.mark.faults
 def test_a_row_on_which_it_hangs_is_reported_and_judged_none(hang, caplog):
     def reward(completions, **kwargs):
         return [hang() if completion == "bad" else 1.0 for completion in completions]
@@ -156,6 +157,7 @@ def test_a_row_on_which_it_hangs_is_reported_and_judged_none(hang, caplog):
     assert signal.getsignal(signal.SIGALRM) is handler and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
+@pytest.mark.faults
 def test_what_catches_everything_is_stopped_all_the_same():
     with pytest.raises(TimeoutError):
         within(0.1, catches_everything)
@@ -169,6 +171,7 @@ def uses_the_alarm_itself():
     time.sleep(60)
 
 
+@pytest.mark.faults
 def test_what_uses_the_alarm_itself_is_stopped_all_the_same():
     handlers = [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGVTALRM)]
     started = time.monotonic()
@@ -180,10 +183,10 @@ def test_what_uses_the_alarm_itself_is_stopped_all_the_same():
 
 def test_what_ends_at_its_deadline_ends_with_a_value_or_a_timeout():
     chance, found = random.Random(0), Counter()
-    for _ in range(2000):
+    for _ in range(400):
 
-        def call(seconds=0.0005 + chance.uniform(-5e-5, 2e-5)):
-            until = time.perf_counter() + seconds
+        def call():
+            until = time.perf_counter() + 0.0005 + chance.uniform(-5e-5, 2e-5)
             while time.perf_counter() < until:
                 pass
             return "value"
@@ -193,7 +196,7 @@ def test_what_ends_at_its_deadline_ends_with_a_value_or_a_timeout():
         except TimeoutError:
             found["late"] += 1
         assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
-    assert found["value"] and found["late"] and found.total() == 2000
+    assert found["value"] and found["late"] and found.total() == 400
 
 
 def test_in_another_thread_nothing_is_limited():

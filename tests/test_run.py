@@ -63,7 +63,8 @@ def test_a_checkpoint_that_a_crash_cut_off_is_passed_over(tmp_path, rest):
 
 
 def cut_off(file):
-    file.write_bytes(file.read_bytes()[:-100])
+    content = file.read_bytes()
+    file.write_bytes(content[: max(len(content) - 100, 1)])
 
 
 def overwritten(file):
@@ -75,17 +76,30 @@ def emptied(file):
     file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "rng_state.pth"])
-@pytest.mark.parametrize("damage", [cut_off, overwritten, emptied])
+def lost(file):
+    file.unlink()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *itertools.product(["adapter_model.safetensors", "optimizer.pt"], [cut_off, overwritten, emptied, lost]),
+        *itertools.product(["rng_state.pth"], [cut_off, overwritten, emptied]),
+        *itertools.product(["adapter_config.json", "trainer_state.json"], [cut_off, emptied]),
+        ("scheduler.pt", lost),
+    ],
+)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, name, damage):
     run = begun(tmp_path / "r")
     for step in (2, 4):
         (checkpoint := run.folder / f"checkpoint-{step}").mkdir()
         weights = {"weight": torch.arange(1000.0)}
         save_file(weights, checkpoint / "adapter_model.safetensors")
-        for file in ("optimizer.pt", "rng_state.pth"):
+        for file in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
             torch.save(weights, checkpoint / file)
-        (checkpoint / "trainer_state.json").write_text("{}")
+        for file in ("trainer_state.json", "adapter_config.json"):
+            (checkpoint / file).write_text("{}")
     assert run.last_checkpoint().name == "checkpoint-4"
     damage(run.folder / "checkpoint-4" / name)
     assert run.last_checkpoint().name == "checkpoint-2"
@@ -220,6 +234,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("moment", range(1, 9))
+@pytest.mark.faults
 def test_a_kill_at_any_moment_of_overwriting_leaves_no_mixed_run(tmp_path, monkeypatch, moment):
     """Whatever is left, it is not resumed from the old checkpoint nor taken for finished."""
     old = logged(begun(tmp_path / "r", seed=1))
@@ -272,6 +287,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.faults
 def test_a_run_is_begun_by_one_process_at_a_time_and_goes_on_as_soon_as_that_is_killed():
     source = str(Path(__file__).parents[1])
     other = subprocess.Popen([sys.executable, "-c", AT_WORK.format(source=source)])

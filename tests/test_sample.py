@@ -86,6 +86,7 @@ def test_its_figures_are_those_of_the_rows(finished):
     [["--num_prompts", "32", *GREEDY], ["--num_prompts", "10", "--num_generations", "5"]],
     ids=["greedy", "five drawn in batches of four"],
 )
+@pytest.mark.faults
 def test_after_kill_9_the_same_command_ends_with_the_file_of_an_uninterrupted_run(how):
     command = ["--task", "word_problems", "--per_device_eval_batch_size", "4", *how]
     process = subprocess.Popen(

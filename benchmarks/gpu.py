@@ -105,9 +105,9 @@ OVER = "over the card"
 NO_LIGER = "liger_kernel is not installed"
 
 ON_GPU = (
-    "GB are 10^9 bytes; a card is as many GiB, a claim's limit is in GB. allocated, reserved: torch's peak, loading included; in all: reserved, "
-    "the CUDA context and what lies outside torch's allocator; needed: allocated and outside. error: the preflight's "
-    "estimate against in all. Tokens per second are this GPU's, not the card's."
+    "GB are 10^9 bytes; a card is as many GiB, the limit of a claim is in GB. allocated, reserved: torch's peak, "
+    "loading included; in all: reserved, the CUDA context and what lies outside torch's allocator; needed: allocated "
+    "and outside. error: the preflight's estimate against in all. Tokens per second are this GPU's, not the card's."
 )
 ON_CPU = (
     "Without a GPU this shows only that everything runs: a tiny model, short completions, no cap on memory. GB are "
@@ -264,7 +264,9 @@ def machine_for(row: Row, context_gb: float) -> hardware.Machine:
 
 
 def limit_memory(cap_gb: int | None, elsewhere_gb: float, unit: float = GIB) -> float | None:
-    """Let torch hold what a card of `cap_gb` times `unit` bytes has beside `elsewhere_gb` GB; the limit in GB, None for none.
+    """Let torch hold what a card of `cap_gb` times `unit` bytes has beside `elsewhere_gb` GB.
+
+    Returns the limit in GB, None for none.
 
     Libraries that ask how much is free, to place a model or to make room for it, hear what the card would have.
     """

@@ -1,5 +1,6 @@
 """Each mistake of a user is one clear sentence and exit code 2, before anything slow."""
 
+import errno
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from recipes import grpo
-from recipes.errors import exit_kindly
+from recipes.errors import exit_kindly, is_disk_full
 from recipes.hardware import STARTER_FOLDER
 
 
@@ -285,6 +286,20 @@ def test_out_of_memory_names_three_flags_in_order(capsys):
     flags = ["--per_device_train_batch_size", "--max_completion_length", "--generation_batch_size"]
     assert stop.value.code == 1
     assert sorted(flags, key=advice.index) == flags
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 255360 vs 255248"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:659] . open file failed: Is a directory"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_faults_of_writing(error, full):
+    assert is_disk_full(error) == full
 
 
 def test_ctrl_c_leaves_no_traceback(capsys):

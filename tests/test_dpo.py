@@ -149,9 +149,15 @@ def test_a_preference_set_is_trained_on(write_jsonl, capsys):
     ]
     held_out = next(generate(0, held_out=True))["question"]
     rows.append({**rows[0], "prompt": [{"role": "user", "content": held_out}]})
-    dpo.main([*SMALL, "--preferences", str(write_jsonl(rows)), "--max_steps", "1"])
+    flags = [*SMALL, "--preferences", str(write_jsonl(rows)), "--max_steps", "1"]
+    dpo.main(flags)
     assert result_of(RUN)["pairs"] == {"pairs": 3, "held_out": 1} and result_of(RUN)["steps"] == 1
     assert "1 of 4 pairs are of held-out problems: they are left out." in capsys.readouterr().out
+    (RUN / "result.json").unlink()  # it is unfinished again, and its pairs are others
+    write_jsonl([row | {"chosen": row["rejected"]} for row in rows])
+    with pytest.raises(SystemExit):
+        dpo.main(flags)
+    assert f"{RUN} holds a run with other rows than {flags[-3]} has now" in capsys.readouterr().err
 
 
 def test_what_cannot_be_paired_is_one_sentence_before_a_model_is_loaded(write_jsonl, capsys):

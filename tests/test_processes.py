@@ -188,5 +188,8 @@ def test_a_configuration_that_trl_ships_is_found_by_its_name(refused_by, tmp_pat
     assert launch.with_shipped_config(["--config_file", str(own)]) == ["--config_file", str(own)]
     said = refused_by(launch.main, "--config_file", "zer3", "-m", "recipes.grpo")
     assert said.startswith("error: --config_file zer3 is no file. Did you mean zero3? TRL ships fsdp1, fsdp2")
+    assert refused_by(launch.main, "--config_file=zer3", "-m", "recipes.grpo") == said
+    own.write_text("a: [")
+    assert "while parsing a flow sequence" in refused_by(launch.main, "--config_file", own, "-m", "recipes.grpo")
     assert "Name a recipe behind -m" in refused_by(launch.main, "--num_processes", "2")
     assert "Unrecognized arguments: --num_proceses" in refused_by(launch.main, "--num_proceses", "2", "-m", "x")

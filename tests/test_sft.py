@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,40 @@ def test_after_ctrl_c_the_same_command_goes_on_and_ends_as_if_nothing_had_happen
     sft.main([*SMALL, *flags])
     assert len(calls) == 6
     assert [row["loss"] for row in metrics()] == [row["loss"] for row in metrics(Path("runs/whole"))]
+
+
+@pytest.mark.faults
+def test_sigterm_after_ctrl_c_saves_a_whole_step_and_ends_with_0(monkeypatch, capsys):
+    flags = ["--num_train_rows", "12", "--max_steps", "6", "--save_steps", "100"]
+    sft.main([*SMALL, *flags, "--output_dir", "runs/whole"])
+    step, update, calls = sft.SFTTrainer.training_step, torch.optim.AdamW.step, []
+
+    def interrupted(trainer, *args, **kwargs):
+        calls.append(trainer)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer, *args, **kwargs)
+
+    def half_done(optimizer, *args, **kwargs):
+        done = update(optimizer, *args, **kwargs)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return done
+
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(sft.SFTTrainer, "training_step", interrupted)
+    monkeypatch.setattr(torch.optim.AdamW, "step", half_done)
+    with pytest.raises(SystemExit) as stop:
+        sft.main([*SMALL, *flags])
+    assert stop.value.code == 0 and "Saved step 3 of 6" in capsys.readouterr().out
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    sft.main([*SMALL, *flags])
+    assert len(calls) == 6
+    assert [row["loss"] for row in metrics()] == [row["loss"] for row in metrics(Path("runs/whole"))]
+
+
+def test_a_recipe_runs_in_a_thread_where_no_signal_arrives():
+    thread = threading.Thread(target=sft.main, args=([*SMALL, "--num_train_rows", "8", "--max_steps", "1"],))
+    thread.start()
+    thread.join()
+    assert [row["step"] for row in metrics()] == [1]

@@ -132,7 +132,11 @@ def exit_kindly(main):
         be_silent_unless_first()
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            return main(*args, **kwargs)
+            try:
+                return main(*args, **kwargs)
+            finally:
+                if signal.getsignal(signal.SIGTERM) is not on_sigterm:  # a run has set its own
+                    signal.signal(signal.SIGTERM, on_sigterm)
         except (InputError, SandboxError) as error:
             message = printable(one_line(error))
             cut = " ..." if len(message) > LONGEST else ""
@@ -155,8 +159,5 @@ def exit_kindly(main):
                 raise
             print(f"error: {advice}", file=sys.stderr)
             sys.exit(1)
-        finally:
-            if signal.getsignal(signal.SIGTERM) is not on_sigterm:  # a run has set its own
-                signal.signal(signal.SIGTERM, on_sigterm)
 
     return wrapped

@@ -10,7 +10,7 @@ from recipes.generation import with_transformers
 from recipes.job import Job
 from recipes.pairs import MIN_MARGIN, preference_pairs
 from recipes.preflight import held_out_texts
-from recipes.processes import count, is_first, mine, of_first, place, wait_for_all
+from recipes.processes import count, is_first, mine, of_first, place, shard, wait_for_all
 from recipes.run import write_atomically
 from recipes.sample import sample_to_file
 from recipes.samples import read_samples, totals
@@ -45,6 +45,11 @@ def given_pairs(job: Job) -> tuple[Dataset | None, dict]:
             raise InputError(f"{job.args.preferences} has no pair to train on: all are of held-out problems.")
         return rows.select(kept), {"pairs": len(kept), "held_out": len(rows) - len(kept)}
     samples = job.checked.samples
+    if not samples and shard():
+        raise InputError(
+            "FSDP and ZeRO-3 share the weights out, and sampling needs them whole: write samples without a launcher, "
+            f"by `make sample-{job.args.task}`, and give them by --samples."
+        )
     if samples and job.parser.given.keys() & WEIGHED_BY:  # in place of those that the samples were weighed by
         weigh(samples, dict(zip(job.task.reward_names, job.config.reward_weights, strict=True)), job.args.samples)
     return pairs(job, samples) if samples else (None, {})

@@ -22,9 +22,13 @@ def is_first() -> bool:
     return place() == 0
 
 
+def by_deepspeed() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+
+
 def shard() -> bool:
     """Whether each holds a part of the weights: FSDP, or DeepSpeed's ZeRO-3."""
-    zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    zero = by_deepspeed() and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
     return os.environ.get("ACCELERATE_USE_FSDP") == "true" or zero == "3"
 
 

@@ -64,6 +64,8 @@ def check_settings(settings: dict) -> None:
         raise InputError("--output_dir is empty: name a folder.")
     if processes.count() > 1 and (sampled_only or settings.get("rounds", 1) > 1):
         raise InputError("Samplers, evaluations and --rounds run as one process: start them without a launcher.")
+    if settings["use_cpu"] and processes.by_deepspeed():
+        raise InputError("DeepSpeed's ZeRO needs GPUs, and none is in use here: drop --config_file.")
     if settings["load_in_4bit"] and processes.shard():
         raise InputError("FSDP and ZeRO-3 take 16-bit weights only: add --load_in_4bit False, or drop --config_file.")
     if "vllm_mode" in settings:

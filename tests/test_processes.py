@@ -104,10 +104,16 @@ def test_the_prompts_of_pairs_are_sampled_by_all_of_them():
     assert result["pairs"]["prompts"] == 13 and result["score_std"] > 0
 
 
-def test_what_several_processes_cannot_do_is_refused(refused_by, monkeypatch):
+def test_what_several_processes_cannot_do_is_refused(refused_by, monkeypatch, capsys):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert "FSDP and ZeRO-3 take 16-bit weights only: add --load_in_4bit False" in refused_by(sft.main, *SMALL)
+    with pytest.raises(SystemExit):
+        dpo.main([*SMALL, "--load_in_4bit", "False"])
+    assert "and sampling needs them whole: write samples without a launcher" in capsys.readouterr().err
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert "DeepSpeed's ZeRO needs GPUs, and none is in use" in refused_by(sft.main, *SMALL)
+    monkeypatch.delenv("ACCELERATE_USE_DEEPSPEED")
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.setattr(processes, "meet", lambda on_cpu: None)
     monkeypatch.setattr(processes, "of_first", lambda value: value)

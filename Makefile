@@ -43,10 +43,10 @@ overoptimize-%: $(INSTALLED)  ## proxy against truth, by KL weight (Gao et al., 
 	@$(PY) -m recipes.overoptimize --task $* $(ARGS)
 
 sample-%: $(INSTALLED)  ## sample a model and score every completion: make sample-gsm8k
-	@$(PY) -m recipes.sample --task $* $(ARGS)
+	@$(PY) -m $(LAUNCHER)recipes.sample --task $* $(ARGS)
 
 eval-%: $(INSTALLED)  ## pass@1, pass@k, maj@k of models side by side: make eval-gsm8k ARGS="--models a b c"
-	@$(PY) -m recipes.evaluate --task $* $(ARGS)
+	@$(PY) -m $(LAUNCHER)recipes.evaluate --task $* $(ARGS)
 
 report: $(INSTALLED)  ## a run's report.html anew, or several side by side: make report RUN=runs/a, RUNS="runs/a runs/b"
 	@$(PY) -m recipes.report $(RUN) $(RUNS) $(ARGS)

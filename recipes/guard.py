@@ -15,6 +15,7 @@ from rewards.sandbox import SandboxError
 logger = logging.getLogger(__name__)
 
 
+LEAST = 1  # second for a row by itself
 NAMED = 3  # rows of a batch that are reported one by one
 
 
@@ -28,8 +29,8 @@ class GuardedReward:
     Raises `SandboxError` as the reward does: without a sandbox no row is judged, and a run would go on for nothing.
 
     Args:
-        seconds (`float`): that a batch may take; then each row is tried by itself, for its share of them. 0: any time.
-            Not for the library's rewards, which have deadlines of their own.
+        seconds (`float`): that a batch may take; then each row is tried by itself, for its share of them, or a second
+            where that is more. 0: any time. Not for the library's rewards, which have deadlines of their own.
     """
 
     def __init__(self, reward, prefill: str = "", seconds: float = 0):
@@ -47,9 +48,12 @@ class GuardedReward:
             judged, extra = self._judge(columns, rows, self.seconds)
         except SandboxError:
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, TimeoutError):
+                logger.warning("%s: %s for %d completions: each is tried alone.", self.__name__, error, len(rows))
             # Each row is tried by itself; what a try says to TRL's metrics is not heard.
-            tried, share = {**columns, "log_metric": lambda name, value: None}, self.seconds / max(len(rows), 1)
+            tried = {**columns, "log_metric": lambda name, value: None}
+            share = max(self.seconds / max(len(rows), 1), min(self.seconds, LEAST))
             faults = {row: fault for row in rows if (fault := self._fault(tried, row, share))}
             self._report({row: f"raised {fault!r}" for row, fault in faults.items()}, completions)
             rows = [row for row in rows if row not in faults]

@@ -113,7 +113,7 @@ class SaveOnInterrupt(TrainerCallback):
                 self._give_up()
             return
         if count() == 1:
-            signal.signal(number, self._handlers[number])  # the second time means now
+            signal.signal(number, signal.default_int_handler)  # the second time means now
         say("\nStopping after this step, and saving it. Once more stops at once.")
 
     def _give_up(self):

@@ -10,9 +10,12 @@ What stands before -m is the launcher's: every flag of `accelerate launch`. What
 message of a recipe that stops is left out.
 """
 
+import contextlib
 import importlib.resources
+import importlib.util
 import logging
 import os
+import pkgutil
 import signal
 import sys
 import warnings
@@ -24,6 +27,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from yaml import YAMLError
 
+import recipes
 from recipes.errors import InputError, did_you_mean, exit_kindly, one_line, refuse
 
 OTHER_KINDS = {"--config_file", "--multi_gpu", "--use_fsdp", "--use_deepspeed"}  # accelerate wants one of them
@@ -39,6 +43,9 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             "Name a recipe behind -m: python -m recipes.launch --num_processes 2 -m recipes.grpo --task gsm8k."
         )
+    if own and not own[0].startswith("-"):
+        raise InputError(f"{own[0]!r} is no flag of the launcher: write --num_processes 2, for one.")
+    check_module(argv[len(own) + 1])
     parser = launch_command_parser()
     parser.error = refuse
     words = with_shipped_config(given)
@@ -57,7 +64,9 @@ def main(argv: list[str] | None = None) -> None:
         args.multi_gpu = (args.num_machines or 1) > 1 or not torch.cuda.is_available() or args.multi_gpu
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", TO_SAVE)  # torch's 30 are less than a step on a GPU
     logging.getLogger("accelerate.commands.launch").setLevel(logging.ERROR)  # it tells its defaults
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the recipe has said why it stopped
+    for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the recipe has said why it stopped
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         launch_command(args)
     except ChildFailedError as error:
@@ -66,6 +75,15 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{one_line(error)}") from error
     except SignalException as stop:
         sys.exit(0 if stop.sigval == signal.SIGTERM else 128 + stop.sigval)  # SIGTERM: they have saved
+
+
+def check_module(name: str) -> None:
+    """Raises `InputError` where there is no module `name`, with the recipe that is called nearly so."""
+    with contextlib.suppress(ModuleNotFoundError):  # of a package that is none
+        if importlib.util.find_spec(name):
+            return
+    names = [f"recipes.{module.name}" for module in pkgutil.iter_modules(recipes.__path__)]
+    raise InputError(f"There is no module {name}.{did_you_mean(name, names)}")
 
 
 def check_machines(args) -> None:

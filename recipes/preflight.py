@@ -88,7 +88,7 @@ def preflight(
     longest = sorted(train["question"], key=len)[-20:]
     rendered = [tokenizer.apply_chat_template(prompt_of(question), **template) for question in longest]
     prompt_length = max(len(tokenizer.encode(text, add_special_tokens=False)) for text in rendered)
-    if getattr(config, "use_vllm", False):
+    if getattr(config, "use_vllm", False) and hasattr(config, "vllm_mode"):  # a sampler has no modes
         _check_vllm(train, model_config, model_args, config, tokenizer, template, machine)
     needed = estimate_gb(model_config, model_args, config, prompt_length)
     if needed:

@@ -158,6 +158,8 @@ class Run:
                 return checkpoint
             print(f"{checkpoint} is not whole ({broken}): it is deleted.", flush=True)
             shutil.rmtree(checkpoint)
+            if not checkpoints(self.folder):
+                print("There is none before it: training begins anew.", flush=True)
         return None
 
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from recipes.models import STARTER_FOLDER, Source, check_adapter, find_model, lo
 from recipes.qlora import QLoRA
 from recipes.run import FIRST_LINE
 from recipes.samples import is_samples
+from recipes.tasks import load_task
+from rewards import length_reward
 
 
 def make_adapter(folder: Path, spread: float, **shape) -> Path:
@@ -209,3 +212,8 @@ def test_the_folder_of_a_run_that_trains_is_no_file_of_samples(tmp_path):
     assert not is_samples(str(tmp_path))
     (tmp_path / "config.yaml").write_text("num_prompts: null\n")
     assert is_samples(str(tmp_path)) and is_samples(str(tmp_path / "samples.jsonl"))
+
+
+def test_a_task_whose_rewards_have_no_weight_is_refused():
+    with pytest.raises(InputError, match=r"2 reward_weights for 3 rewards .*: give each of them one"):
+        replace(load_task("gsm8k"), extra=(length_reward,)).with_rewards([])

@@ -197,5 +197,10 @@ def test_a_configuration_that_trl_ships_is_found_by_its_name(refused_by, tmp_pat
     assert refused_by(launch.main, "--config_file=zer3", "-m", "recipes.grpo") == said
     own.write_text("a: [")
     assert "while parsing a flow sequence" in refused_by(launch.main, "--config_file", own, "-m", "recipes.grpo")
+    assert "'2' is no flag of the launcher: write --num_processes 2" in refused_by(
+        launch.main, "2", "-m", "recipes.grpo"
+    )
+    said = "error: There is no module recipes.grop. Did you mean recipes.grpo?\n"
+    assert refused_by(launch.main, "--num_processes", "2", "-m", "recipes.grop") == said
     assert "Name a recipe behind -m" in refused_by(launch.main, "--num_processes", "2")
     assert "Unrecognized arguments: --num_proceses" in refused_by(launch.main, "--num_proceses", "2", "-m", "x")

@@ -395,3 +395,9 @@ def test_a_message_cannot_command_the_terminal_or_flood_it(capsys):
         with pytest.raises(SystemExit):
             main()
         assert capsys.readouterr().err == f"error: {shown}\n"
+
+
+def test_vllm_that_is_not_installed_is_one_sentence(capsys):
+    with pytest.raises(SystemExit):
+        sample.main(["--task", "word_problems", "--num_prompts", "2", "--use_vllm", "--load_in_4bit", "False"])
+    assert "error: --use_vllm needs vLLM: pip install vllm, or drop the flag.\n" in capsys.readouterr().err

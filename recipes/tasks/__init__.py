@@ -67,6 +67,11 @@ class Task:
             if twice:
                 raise InputError(f"--{flag} {twice[0]}: it is named twice.")
         task = self
+        if len(task.reward_names) != len(task.reward_weights):
+            raise InputError(
+                f"The task has {len(task.reward_weights)} reward_weights for {len(task.reward_names)} rewards "
+                f"({', '.join(task.reward_names)}): give each of them one."
+            )
         for name in names:
             if name in task.reward_names:
                 raise InputError(f"--extra_rewards {name}: this task has that reward already.")

@@ -111,7 +111,8 @@ class _Following(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):  # of the next step, which can be given up
         rows, steps = self.held_out.checked.held_out, state.max_steps
-        if len(rows) and state.global_step in {steps * part // MOMENTS for part in range(1, MOMENTS)}:
+        moments = {steps * part // MOMENTS for part in range(1, MOMENTS)} - {0}
+        if len(rows) and state.global_step in moments:
             samples = self.held_out.solve(rows.select(range(min(FOLLOWED, len(rows)))))
             self.held_out.run.save_samples(f"during_{state.global_step:06d}", samples)
 

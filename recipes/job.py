@@ -174,7 +174,7 @@ def fingerprint(job: Job) -> str | None:
     if job.checked.train is None:
         return None
     sets = [job.checked.train, job.checked.held_out]
-    if getattr(job.args, "preferences", None):
+    if getattr(job.args, "preferences", None) and not job.args.samples:  # both are refused later
         sets.append(load_preferences(job.args.preferences))
     found = hashlib.sha256()
     for rows in sets:

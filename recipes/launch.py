@@ -45,7 +45,6 @@ def main(argv: list[str] | None = None) -> None:
         )
     if own and not own[0].startswith("-"):
         raise InputError(f"{own[0]!r} is no flag of the launcher: write --num_processes 2, for one.")
-    check_module(argv[len(own) + 1])
     parser = launch_command_parser()
     parser.error = refuse
     words = with_shipped_config(given)
@@ -56,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         words += ["--main_process_port", "0"]  # a free one: two runs may begin at once
     warnings.filterwarnings("ignore", message="Port")  # where it finds another by itself
     args = parser.parse_args([*words, *argv[len(own) :]])
+    check_module(argv[len(own) + 1])
     if not OTHER_KINDS & set(words):
         check_machines(args)
         if args.num_processes == 1:  # needs no launcher, whose part in signals and exit codes falls away

@@ -19,7 +19,16 @@ settings.load_profile("busy machine")
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_sandbox: runs code; skipped without bubblewrap, but not where CI is set")
     config.addinivalue_line("markers", "faults: what ends a run, and that nothing is lost: make test-faults")
+    config.addinivalue_line("markers", "whole: of make test-faults alone")
     config.addinivalue_line("markers", "needs_browser: opens a page; skipped without chromium, but not where CI is set")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without FAULTS, as in `make test`, what is much like another test of a fault is left to `make test-faults`."""
+    if "FAULTS" not in os.environ:
+        left_out = [item for item in items if item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
 
 
 def pytest_runtest_setup(item):

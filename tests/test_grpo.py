@@ -238,7 +238,9 @@ def test_a_run_goes_on_with_the_rows_that_it_was_begun_with(write_jsonl, monkeyp
     assert json.loads((run / "about.json").read_text())["data"] != about
 
 
-@pytest.mark.parametrize("lost", [["result.json"], ["result.json", "after.json"]])
+@pytest.mark.parametrize(
+    "lost", [pytest.param(["result.json"], marks=pytest.mark.whole), ["result.json", "after.json"]]
+)
 @pytest.mark.faults
 def test_a_crash_after_the_last_step_trains_no_step_more(lost, capsys):
     run = Path("runs/grpo-word_problems")
@@ -255,7 +257,7 @@ def test_a_crash_after_the_last_step_trains_no_step_more(lost, capsys):
 
 
 def test_the_miniature_learns_to_reason():
-    grpo.main(["--max_steps", "40", "--eval_samples", "200", "--report_to", "none"])
+    grpo.main(["--max_steps", "30", "--eval_samples", "200", "--calibration_samples", "0", "--report_to", "none"])
     result = json.loads(Path("runs/grpo-word_problems/result.json").read_text())
     before, after = result["before"], result["after"]
     assert before["accuracy"] <= 0.55 and after["accuracy"] >= 0.85

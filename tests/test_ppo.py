@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from peft import PeftModel
+from scored_samples import use_few_problems
 from transformers import AutoModelForCausalLM
 
 from recipes import grpo, hardware, ppo
@@ -15,12 +16,18 @@ RUN = Path("runs/ppo-word_problems")
 SMALL = ["--per_device_train_batch_size", "16", "--eval_samples", "8", "--save_steps", "2", "--report_to", "none"]
 
 
+@pytest.fixture(autouse=True)
+def few_problems(request, monkeypatch):
+    if "learns" not in request.node.name:
+        use_few_problems(monkeypatch)
+
+
 def metrics(run: Path = RUN) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_the_miniature_learns_to_reason_and_the_critic_to_foresee_it():
-    ppo.main(["--eval_samples", "200", "--report_to", "none"])
+    ppo.main(["--eval_samples", "200", "--calibration_samples", "0", "--report_to", "none"])
     result = json.loads((RUN / "result.json").read_text())
     before, after = result["before"], result["after"]
     assert before["accuracy"] <= 0.55 and after["accuracy"] >= 0.8 and after["strict_accuracy"] >= 0.8
@@ -58,6 +65,8 @@ def test_a_run_leaves_the_same_folder_as_grpo_with_the_figures_of_the_critic(cap
     assert "is finished, nothing was trained" in capsys.readouterr().out
 
 
+@pytest.mark.faults
+@pytest.mark.whole
 def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened():
     flags = [*SMALL, "--eval_samples", "0", "--num_iterations", "2", "--save_steps", "3"]
     ppo.main([*flags, "--max_steps", "6", "--output_dir", "runs/whole"])

@@ -156,11 +156,10 @@ def test_where_one_process_dies_the_others_end_too_and_the_run_goes_on():
     assert not [worker for worker in recipes if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
 
 
-BOTH = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
-
-
 @pytest.mark.faults
-@pytest.mark.parametrize(("sent", "code"), BOTH if "FAULTS" in os.environ else BOTH[:1])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.whole)]
+)
 def test_a_signal_stops_all_of_them_after_the_same_step_and_saves_it(sent, code):
     process = start("recipes.grpo", *LONG, start_new_session=True)
     wait_for(METRICS, 2, process)

@@ -83,8 +83,10 @@ def test_its_figures_are_those_of_the_rows(finished):
 
 @pytest.mark.parametrize(
     "how",
-    [["--num_prompts", "32", *GREEDY], ["--num_prompts", "10", "--num_generations", "5"]],
-    ids=["greedy", "five drawn in batches of four"],
+    [
+        pytest.param(["--num_prompts", "32", *GREEDY], id="greedy", marks=pytest.mark.whole),
+        pytest.param(["--num_prompts", "10", "--num_generations", "5"], id="five drawn in batches of four"),
+    ],
 )
 @pytest.mark.faults
 def test_after_kill_9_the_same_command_ends_with_the_file_of_an_uninterrupted_run(how):

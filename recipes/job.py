@@ -1,5 +1,6 @@
 """What every recipe does before its trainer exists and after it has trained."""
 
+import functools
 import hashlib
 import json
 import platform
@@ -48,6 +49,22 @@ class Job:
     checked: Checked | None = None
     start: dict | None = None  # the weights of the adapter that training goes on from
     more: object = None  # what the recipe has checked itself
+
+    @functools.cached_property
+    def fingerprint(self) -> str | None:
+        """What tells the rows that are trained and evaluated on from others; `None` where no model is asked."""
+        if self.checked.train is None:
+            return None
+        sets = [self.checked.train, self.checked.held_out]
+        if getattr(self.args, "preferences", None) and not self.args.samples:  # both are refused later
+            sets.append(load_preferences(self.args.preferences))
+        found = hashlib.sha256()
+        for rows in sets:
+            for name in rows.column_names:
+                found.update(json.dumps([name, rows[name][:]], default=str).encode())
+        for sample in self.checked.samples or ():
+            found.update(json.dumps([sample["question"], sample["completions"], sample["rewards"]]).encode())
+        return found.hexdigest()
 
     def load_model(self, scores: bool = False) -> tuple[object, PeftConfig | None]:
         """The model to train, and the LoRA to add to it: None where the model is an adapter that goes on.
@@ -155,7 +172,7 @@ def refuse_other_data(job: Job) -> None:
     run = job.run
     begun = of_first(run.load("about.json") if is_first() else None)
     goes_on = begun is not None and not run.replace and of_first(is_worth_keeping(run.folder))
-    if not goes_on or begun.get("data") in (None, fingerprint(job)):  # None: of an older version
+    if not goes_on or begun.get("data") in (None, job.fingerprint):  # None: of an older version
         return
     if not job.args.overwrite:
         raise InputError(
@@ -167,22 +184,6 @@ def refuse_other_data(job: Job) -> None:
 
 def source_of(args) -> str:
     return getattr(args, "preferences", None) or args.dataset_name or "the data set"
-
-
-def fingerprint(job: Job) -> str | None:
-    """What tells the rows that are trained and evaluated on from others; `None` where no model is asked."""
-    if job.checked.train is None:
-        return None
-    sets = [job.checked.train, job.checked.held_out]
-    if getattr(job.args, "preferences", None) and not job.args.samples:  # both are refused later
-        sets.append(load_preferences(job.args.preferences))
-    found = hashlib.sha256()
-    for rows in sets:
-        for name in rows.column_names:
-            found.update(json.dumps([name, rows[name][:]], default=str).encode())
-    for sample in job.checked.samples or ():
-        found.update(json.dumps([sample["question"], sample["completions"], sample["rewards"]]).encode())
-    return found.hexdigest()
 
 
 def about(job: Job) -> dict:
@@ -197,7 +198,7 @@ def about(job: Job) -> dict:
         "rewards": dict(zip(job.task.reward_names, weights, strict=True)),
         "correctness": job.task.correctness.__name__,
         "format": job.task.format.__name__,
-        "data": fingerprint(job),
+        "data": job.fingerprint,
     }
 
 

@@ -220,10 +220,7 @@ class PPOTrainer(GRPOTrainer):
         self._in_checkpoint = False
 
     def _get_train_sampler(self, dataset=None):
-        sampler = super()._get_train_sampler(dataset)
-        for _ in range(self._epochs_done if sampler.shuffle else 0):
-            torch.randperm(sampler.num_samples, generator=sampler.generator)  # else it begins with the first epoch's
-        return sampler
+        return after_epochs(self._epochs_done, super()._get_train_sampler(dataset))
 
     # Rollout: TRL generates and scores; its advantages are replaced by those of PPO.
 
@@ -551,6 +548,13 @@ class PPOTrainer(GRPOTrainer):
         args = self.args
         sizes = [args.per_device_train_batch_size, args.steps_per_generation, args.num_iterations]
         return [self.accelerator.num_processes, *sizes]
+
+
+def after_epochs(epochs: int, sampler):
+    """TRL's sampler with the order of the epoch that comes after so many: a new one begins with the first one's."""
+    for _ in range(epochs if sampler.shuffle else 0):
+        torch.randperm(sampler.num_samples, generator=sampler.generator)
+    return sampler
 
 
 def clipped_value_loss(

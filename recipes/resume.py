@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from transformers import Trainer, TrainerState
 from trl import GRPOTrainer
 
-from recipes.ppo_trainer import PPOTrainer
+from recipes.ppo_trainer import PPOTrainer, after_epochs
 
 
 def train_from(trainer: Trainer, checkpoint: Path | None) -> None:
@@ -22,18 +21,6 @@ def train_from(trainer: Trainer, checkpoint: Path | None) -> None:
             return
         print(f"Going on from step {state.global_step} of {state.max_steps}.", flush=True)
         if isinstance(trainer, GRPOTrainer) and not isinstance(trainer, PPOTrainer):  # which does so by itself
-            pass_over_epochs(trainer, int(state.epoch + 1e-6))
+            get_sampler, done = trainer._get_train_sampler, int(state.epoch + 1e-6)
+            trainer._get_train_sampler = lambda *args: after_epochs(done, get_sampler(*args))
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-
-
-def pass_over_epochs(trainer: GRPOTrainer, epochs: int) -> None:
-    """Let the rows come in the order of the epoch that is gone on with: TRL's sampler begins with the first one's."""
-    get_sampler = trainer._get_train_sampler
-
-    def get_later_sampler(*args):
-        sampler = get_sampler(*args)
-        for _ in range(epochs if sampler.shuffle else 0):
-            torch.randperm(sampler.num_samples, generator=sampler.generator)
-        return sampler
-
-    trainer._get_train_sampler = get_later_sampler
